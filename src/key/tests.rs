@@ -1,0 +1,189 @@
+//! Tests of the key: canonical, sensitive to any one change, and every change has its words.
+
+use super::*;
+use dissim_api::StageSummary;
+use proptest::prelude::*;
+
+fn digest(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}
+
+fn example() -> Description {
+    let artifact = |task: &str| InputArtifact { task: task.to_owned(), artifact: digest(task) };
+    let stage = StageSummary {
+        name: "train".to_owned(),
+        kind: "train".to_owned(),
+        needs: Vec::new(),
+        tasks: 60,
+    };
+    Description {
+        version: Description::VERSION,
+        kind: "evaluate".to_owned(),
+        code: digest("code 1"),
+        params: json!({"lambda": 1.25, "method": "erm", "split": {"b": 1, "a": [2]}})
+            .as_object()
+            .unwrap()
+            .clone(),
+        inputs: [
+            ("data".to_owned(), vec![artifact("dataset[seed=0]")]),
+            ("runs".to_owned(), vec![artifact("train[seed=0]"), artifact("train[seed=1]")]),
+        ]
+        .into(),
+        files: [("a.csv".to_owned(), digest("a")), ("b.csv".to_owned(), digest("b"))].into(),
+        backend: Some(Backend { name: "flex".to_owned(), version: "0.22.0".to_owned() }),
+        pipeline: Some(PipelineSummary {
+            name: "study".to_owned(),
+            profile: Some("quick".to_owned()),
+            stages: vec![stage],
+        }),
+    }
+}
+
+fn code(of: &Digest) -> Option<Code> {
+    let entries: &[(&str, &str)] = if *of == digest("code 1") {
+        &[("burn", "0.22.0"), ("old", "1.0.0"), ("stages/evaluate/src/lib.rs", "1")]
+    } else if *of == digest("code 2") {
+        &[("burn", "0.22.1"), ("stages/evaluate/src/lib.rs", "2"), ("stages/evaluate/src/n.rs", "1")]
+    } else {
+        return None;
+    };
+    Some(Code(entries.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()))
+}
+
+fn lines(new: &Description) -> String {
+    let changes = Description::diff(&example(), new, &code);
+    changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn edited(edit: impl FnOnce(&mut Description)) -> Description {
+    let mut description = example();
+    edit(&mut description);
+    description
+}
+
+#[test]
+fn equal_parameters_in_another_order_are_one_key() {
+    let mut other = example();
+    other.params = serde_json::from_str(
+        r#"{"split": {"a": [2], "b": 1}, "method": "erm", "lambda": 1.25}"#,
+    )
+    .unwrap();
+    assert_eq!(example().key(), other.key());
+    assert!(Description::diff(&example(), &other, &code).is_empty());
+}
+
+#[test]
+fn the_name_of_an_upstream_task_is_not_in_the_key() {
+    let renamed = edited(|d| d.inputs.get_mut("data").unwrap()[0].task = "digits".to_owned());
+    assert_eq!(example().key(), renamed.key());
+    assert_eq!(lines(&renamed), "");
+}
+
+#[test]
+fn the_key_is_pinned() {
+    // A key that moves by accident would throw every user's cache away; a wanted move comes with
+    // a new `Description::VERSION`.
+    insta::assert_snapshot!(example().key(), @"");
+}
+
+#[test]
+fn parameters_and_files_are_named() {
+    let new = edited(|d| {
+        d.params["lambda"] = json!(1.5);
+        d.params.remove("method");
+        d.params.insert("offset".to_owned(), json!("x"));
+        d.files.insert("a.csv".to_owned(), digest("other"));
+        d.files.remove("b.csv");
+        d.files.insert("c.csv".to_owned(), digest("c"));
+    });
+    insta::assert_snapshot!(lines(&new), @"");
+}
+
+#[test]
+fn code_is_named_by_file_and_dependency() {
+    insta::assert_snapshot!(lines(&edited(|d| d.code = digest("code 2"))), @"");
+    insta::assert_snapshot!(lines(&edited(|d| d.code = digest("gone"))), @"");
+}
+
+#[test]
+fn backend_and_kind_and_format_are_named() {
+    let new = edited(|d| {
+        d.version = 2;
+        d.kind = "train".to_owned();
+        d.backend.as_mut().unwrap().version = "0.22.1".to_owned();
+    });
+    insta::assert_snapshot!(lines(&new), @"");
+    insta::assert_snapshot!(lines(&edited(|d| d.backend = None)), @"");
+}
+
+#[test]
+fn upstream_tasks_are_named() {
+    let new = edited(|d| {
+        d.inputs.get_mut("data").unwrap()[0].artifact = digest("other");
+        let runs = d.inputs.get_mut("runs").unwrap();
+        runs.remove(0);
+        runs.push(InputArtifact { task: "train[seed=2]".to_owned(), artifact: digest("2") });
+    });
+    insta::assert_snapshot!(lines(&new), @"");
+    insta::assert_snapshot!(lines(&edited(|d| d.inputs.get_mut("runs").unwrap().reverse())), @"");
+}
+
+#[test]
+fn the_pipeline_is_named() {
+    let new = edited(|d| {
+        let pipeline = d.pipeline.as_mut().unwrap();
+        pipeline.profile = None;
+        pipeline.stages[0].tasks = 72;
+        let extra = StageSummary { name: "extra".to_owned(), ..pipeline.stages[0].clone() };
+        pipeline.stages.push(extra);
+    });
+    insta::assert_snapshot!(lines(&new), @"");
+}
+
+/// One change, of every kind there is, chosen by `which`, with `salt` in the new value.
+fn change_one(description: &mut Description, which: usize, salt: u32) {
+    let new = digest(&format!("salt {salt}"));
+    match which {
+        0 => description.version += 1 + salt % 7,
+        1 => description.kind = format!("kind{salt}"),
+        2 => description.code = new,
+        3 => description.params["lambda"] = json!(f64::from(salt) + 2.0),
+        4 => drop(description.params.insert(format!("p{salt}"), json!(salt))),
+        5 => drop(description.params.remove("method")),
+        6 => description.params["split"]["b"] = json!(format!("{salt}")),
+        7 => drop(description.files.insert("a.csv".to_owned(), new)),
+        8 => drop(description.files.insert(format!("{salt}.csv"), new)),
+        9 => drop(description.files.remove("b.csv")),
+        10 => description.inputs.get_mut("data").unwrap()[0].artifact = new,
+        11 => description.inputs.get_mut("runs").unwrap().reverse(),
+        12 => drop(description.inputs.get_mut("runs").unwrap().pop()),
+        13 => drop(description.inputs.remove("data")),
+        14 => drop(description.inputs.insert(format!("i{salt}"), Vec::new())),
+        15 => description.backend = None,
+        16 => description.backend.as_mut().unwrap().name = format!("b{salt}"),
+        17 => description.pipeline = None,
+        _ => description.pipeline.as_mut().unwrap().stages[0].kind = format!("k{salt}"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_one_change_changes_the_key_and_is_named(which in 0usize..19, salt: u32) {
+        let mut new = example();
+        change_one(&mut new, which, salt);
+        prop_assert_ne!(example().key(), new.key());
+        let changes = Description::diff(&example(), &new, &|_| None);
+        prop_assert_eq!(changes.len(), 1, "{:?}", changes);
+        prop_assert!(!changes[0].to_string().is_empty());
+        prop_assert!(Description::diff(&new, &new, &|_| None).is_empty());
+    }
+
+    #[test]
+    fn a_description_survives_its_json(which in 0usize..19, salt: u32) {
+        let mut description = example();
+        change_one(&mut description, which, salt);
+        let json = serde_json::to_string(&description).unwrap();
+        let back: Description = serde_json::from_str(&json).unwrap();
+        prop_assert_eq!(back.key(), description.key());
+    }
+}

@@ -1,0 +1,21 @@
+//! `dissim`: declarative, cached machine-learning studies.
+//!
+//! The runner as a library. Data flows one way:
+//!
+//! ```text
+//! pipeline.yaml -> parse -> expand -> plan -> execute -> store -> report
+//! ```
+//!
+//! [`parse`] turns the file into a [`graph::Study`] (expansion included) or into a list of errors
+//! with positions; [`plan`] finds out which tasks are hits; [`execute`] runs the others, each in a
+//! process of its own; [`store`] keeps what they made.
+
+pub mod cli;
+pub mod execute;
+pub mod expand;
+pub mod graph;
+pub mod key;
+pub mod parse;
+pub mod plan;
+pub mod registry;
+pub mod store;

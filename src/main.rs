@@ -1,0 +1,7 @@
+//! The `dissim` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dissim::cli::main()
+}

@@ -1,0 +1,51 @@
+//! The one place where the runner meets the stages: a kind a line.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dissim_api::Stage;
+
+/// The stage kinds that pipeline.yaml may name.
+#[derive(Clone)]
+pub struct Registry {
+    stages: BTreeMap<&'static str, Arc<dyn Stage>>,
+}
+
+impl Registry {
+    /// The kinds this build has.
+    #[must_use]
+    pub fn builtin() -> Self {
+        Self::new([
+            Arc::new(dissim_fetch::Fetch) as Arc<dyn Stage>,
+            Arc::new(dissim_dataset::DatasetStage),
+            Arc::new(dissim_train::Train),
+            Arc::new(dissim_evaluate::Evaluate),
+            Arc::new(dissim_aggregate::Aggregate),
+            Arc::new(dissim_report::Report),
+            Arc::new(dissim_command::Command),
+        ])
+    }
+
+    /// A registry of these stages; of two with one kind, the later counts.
+    #[must_use]
+    pub fn new(stages: impl IntoIterator<Item = Arc<dyn Stage>>) -> Self {
+        Self { stages: stages.into_iter().map(|s| (s.kind(), s)).collect() }
+    }
+
+    /// The stage of that kind.
+    #[must_use]
+    pub fn get(&self, kind: &str) -> Option<&Arc<dyn Stage>> {
+        self.stages.get(kind)
+    }
+
+    /// All kinds, sorted.
+    pub fn kinds(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.stages.keys().copied()
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.kinds()).finish()
+    }
+}

@@ -1,0 +1,155 @@
+//! Parameters: from what the user wrote to a complete, canonical map.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+/// Parameters of a task by name. The map is sorted, so its JSON is canonical.
+pub type Params = Map<String, Value>;
+
+/// One thing wrong with one parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamError {
+    /// The parameter, or `None` where the error is about all of them.
+    pub name: Option<String>,
+    /// What is wrong, as one sentence without a full stop.
+    pub message: String,
+}
+
+impl ParamError {
+    /// An error about parameter `name`.
+    pub fn new(name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), message: message.into() }
+    }
+}
+
+/// JSON Schema of a parameter struct.
+#[must_use]
+pub fn schema<T: JsonSchema>() -> Value {
+    schemars::schema_for!(T).to_value()
+}
+
+/// Reads `given` as `T` and writes it out again, so that defaults are filled in and equal
+/// parameters are equal JSON (`1` becomes `1.0` where the field is a float).
+///
+/// # Errors
+/// All unknown, missing and ill-typed parameters at once.
+pub fn resolve<T>(given: &Params) -> Result<(T, Params), Vec<ParamError>>
+where
+    T: DeserializeOwned + Serialize + JsonSchema,
+{
+    let mut errors = shape_errors(given, &schema::<T>());
+    if errors.is_empty() {
+        match typed::<T>(given) {
+            Ok(value) => {
+                let Ok(Value::Object(params)) = serde_json::to_value(&value) else {
+                    unreachable!("a parameter struct serialises as an object");
+                };
+                return Ok((value, params));
+            }
+            Err(found) => errors = found,
+        }
+    } else {
+        let known: Params = given
+            .iter()
+            .filter(|(name, _)| !errors.iter().any(|e| e.name.as_ref() == Some(*name)))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        // A missing parameter stops serde before it has seen the others; then the list is shorter.
+        let typed = typed::<T>(&known).err().unwrap_or_default();
+        errors.extend(typed.into_iter().filter(|e| e.name.is_some()));
+    }
+    Err(errors)
+}
+
+/// Unknown and missing names, by the schema.
+fn shape_errors(given: &Params, schema: &Value) -> Vec<ParamError> {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let known: Vec<&str> =
+        properties.map(|p| p.keys().map(String::as_str).collect()).unwrap_or_default();
+    let required = schema.get("required").and_then(Value::as_array);
+    let unknown = given.keys().filter(|k| !known.contains(&k.as_str())).map(|name| {
+        ParamError::new(name, format!("unknown parameter `{name}`; known are {}", known.join(", ")))
+    });
+    let missing = required
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .filter(|name| !given.contains_key(*name))
+        .map(|name| ParamError { name: None, message: format!("parameter `{name}` is missing") });
+    unknown.chain(missing).collect()
+}
+
+/// Deserialises, taking out one bad parameter at a time so that all of them are reported.
+fn typed<T: DeserializeOwned>(given: &Params) -> Result<T, Vec<ParamError>> {
+    let mut rest = given.clone();
+    let mut errors = Vec::new();
+    loop {
+        let error = match serde_path_to_error::deserialize(Value::Object(rest.clone())) {
+            Ok(value) if errors.is_empty() => return Ok(value),
+            Ok(_) => return Err(errors),
+            Err(error) => error,
+        };
+        let path = error.path().to_string();
+        let name = path.split(['.', '[']).next().unwrap_or_default().to_owned();
+        let message = error.into_inner().to_string();
+        if rest.remove(&name).is_none() {
+            if errors.is_empty() {
+                errors.push(ParamError { name: None, message });
+            }
+            return Err(errors);
+        }
+        let at = if path == name { format!("`{name}`") } else { format!("`{path}`") };
+        errors.push(ParamError::new(name, format!("{at}: {message}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    struct Example {
+        data: String,
+        #[serde(default = "one")]
+        lambda: f64,
+        #[serde(default)]
+        epochs: u32,
+    }
+
+    fn one() -> f64 {
+        1.0
+    }
+
+    fn object(value: Value) -> Params {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn defaults_and_number_forms_are_canonical() {
+        let short = resolve::<Example>(&object(json!({"data": "x"}))).unwrap().1;
+        let long = object(json!({"data": "x", "lambda": 1, "epochs": 0}));
+        let long = resolve::<Example>(&long).unwrap().1;
+        assert_eq!(Value::Object(short.clone()).to_string(), Value::Object(long).to_string());
+        assert_eq!(short["lambda"].to_string(), "1.0");
+    }
+
+    #[test]
+    fn every_error_is_reported() {
+        let given = object(json!({"data": 3, "lamda": 1, "epochs": -1}));
+        let errors = resolve::<Example>(&given).unwrap_err();
+        let text: Vec<_> = errors.iter().map(|e| e.message.as_str()).collect();
+        insta::assert_snapshot!(text.join("\n"), @r"
+        unknown parameter `lamda`; known are data, epochs, lambda
+        `data`: invalid type: integer `3`, expected a string
+        `epochs`: invalid value: integer `-1`, expected u32
+        ");
+        let errors = resolve::<Example>(&object(json!({"lambda": "x"}))).unwrap_err();
+        assert_eq!(errors[0].message, "parameter `data` is missing");
+        assert_eq!(errors[1].message, "`lambda`: invalid type: string \"x\", expected f64");
+    }
+}

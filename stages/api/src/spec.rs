@@ -1,0 +1,103 @@
+//! What goes into a task's process and what comes out of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Params, StageError};
+
+/// The whole of what a task's process is told: `dissim task SPEC` reads it as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    /// Version of this format.
+    pub version: u32,
+    /// The task's name, such as `train[method=erm,n_bg=8,seed=0]`.
+    pub task: String,
+    /// The stage kind.
+    pub kind: String,
+    /// Resolved parameters.
+    pub params: Params,
+    /// Input artifacts by the names under `needs:`; read-only.
+    pub inputs: BTreeMap<String, Vec<InputSpec>>,
+    /// The folder to write to, empty at the start.
+    pub output: PathBuf,
+    /// A folder that survives when the task is killed and is emptied when it succeeds.
+    pub scratch: PathBuf,
+    /// The folder of pipeline.yaml.
+    pub project: PathBuf,
+    /// The compute backend, such as `flex`.
+    pub backend: String,
+    /// For kinds that read it: the shape of the pipeline.
+    pub pipeline: Option<PipelineSummary>,
+}
+
+impl TaskSpec {
+    /// The version this build reads and writes.
+    pub const VERSION: u32 = 1;
+}
+
+/// One input artifact of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputSpec {
+    /// The task that made it.
+    pub task: String,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// The shape of the pipeline, for a report that draws it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipelineSummary {
+    /// `name:` of pipeline.yaml.
+    pub name: String,
+    /// The profile in use, if any.
+    pub profile: Option<String>,
+    /// Stages, each after those it needs.
+    pub stages: Vec<StageSummary>,
+}
+
+/// A stage in a [`PipelineSummary`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageSummary {
+    /// Its key under `stages:`.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// The stages it needs.
+    pub needs: Vec<String>,
+    /// How many tasks it has.
+    pub tasks: usize,
+}
+
+/// One line of JSON that a task's process prints to stdout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// How far the task is.
+    Progress(Progress),
+    /// A number to keep with the record.
+    Metric {
+        /// Its name, such as `ood_acc`.
+        name: String,
+        /// Its value; not finite becomes null.
+        value: Option<f64>,
+    },
+    /// The task failed and says why. Printed last.
+    Failed(StageError),
+    /// The task is done. Printed last: a process that ends without it did not finish.
+    Done,
+}
+
+/// How far a task is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Units done.
+    pub done: u64,
+    /// Units in all; 0 when unknown.
+    pub total: u64,
+    /// What is counted: `epoch`, `bytes`.
+    pub unit: String,
+    /// A few words on where it is: `loss 0.31`.
+    pub note: String,
+}

@@ -1,0 +1,104 @@
+//! The trait that every stage kind implements.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::{Code, Context, ParamError, Params, StageError};
+
+/// How many artifacts an input takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arity {
+    /// Exactly one, joined on the axes both have: `data: dataset`.
+    One,
+    /// Any number, gathered: `runs: "evaluate[*]"`.
+    Many,
+}
+
+/// An input that a stage kind reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Input {
+    /// The name under `needs:`.
+    pub name: &'static str,
+    /// How many artifacts it takes.
+    pub arity: Arity,
+    /// Whether `needs:` must name it.
+    pub required: bool,
+}
+
+impl Input {
+    /// A required input of exactly one artifact.
+    #[must_use]
+    pub const fn one(name: &'static str) -> Self {
+        Self { name, arity: Arity::One, required: true }
+    }
+
+    /// A required input of any number of artifacts.
+    #[must_use]
+    pub const fn many(name: &'static str) -> Self {
+        Self { name, arity: Arity::Many, required: true }
+    }
+
+    /// The same input, but `needs:` may leave it out.
+    #[must_use]
+    pub const fn optional(self) -> Self {
+        Self { required: false, ..self }
+    }
+}
+
+/// What the runner has to know of a kind beside its parameters and inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traits {
+    /// It computes on the burn backend, so the backend and its version are part of the task key.
+    pub backend: bool,
+    /// It reads [`PipelineSummary`](crate::PipelineSummary), which is then part of the task key.
+    pub pipeline: bool,
+    /// Its artifact is for people: the runner copies it to `reports/` at the end of a run.
+    pub published: bool,
+    /// `needs:` may name any input, not only those that [`Stage::inputs`] lists.
+    pub open_inputs: bool,
+}
+
+/// A kind of stage. Implementations are stateless; the registry in `src/registry.rs` lists them.
+pub trait Stage: Send + Sync {
+    /// The word after `kind:`.
+    fn kind(&self) -> &'static str;
+
+    /// One sentence for the reference.
+    fn summary(&self) -> &'static str;
+
+    /// What the stage is compiled from: `dissim_api::code!()`.
+    fn code(&self) -> Code;
+
+    /// The inputs `needs:` may name.
+    fn inputs(&self) -> &'static [Input];
+
+    /// What the runner has to know beside that.
+    fn traits(&self) -> Traits {
+        Traits::default()
+    }
+
+    /// JSON Schema of `with:`: `dissim_api::schema::<MyParams>()`.
+    fn schema(&self) -> Value;
+
+    /// Checks what the user wrote and returns it complete: defaults filled in, what has no effect
+    /// left out, so that two ways to write one task give one task key. Usually
+    /// `dissim_api::resolve::<MyParams>(given)` and a check of values.
+    ///
+    /// # Errors
+    /// Every parameter that is unknown, missing, of the wrong type or out of range.
+    fn resolve(&self, given: &Params) -> Result<Params, Vec<ParamError>>;
+
+    /// Files of the project, beside its inputs, that a task with these parameters reads; paths or
+    /// globs relative to pipeline.yaml. Their content is part of the task key.
+    fn files(&self, params: &Params) -> Vec<PathBuf> {
+        let _ = params;
+        Vec::new()
+    }
+
+    /// Does the job: reads the inputs, writes the output folder, nothing else.
+    ///
+    /// # Errors
+    /// What went wrong, where, and what to do.
+    fn run(&self, context: &mut Context) -> Result<(), StageError>;
+}

@@ -1,0 +1,359 @@
+//! From claims and runs to verdicts.
+
+use std::collections::BTreeMap;
+
+use dissim_statistics::{Interval, bootstrap, holm, mean, paired, sign_flip};
+use serde::{Deserialize, Serialize};
+
+use crate::runs::{self, Row};
+use crate::{Claim, Compare, Expect, Trend};
+
+/// The level at which a claim counts as significant, after Holm's correction.
+pub const LEVEL: f64 = 0.05;
+/// Confidence of the intervals.
+const CONFIDENCE: f64 = 0.95;
+
+/// What the runs say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As expected, and beyond chance.
+    Supported,
+    /// The other way round, beyond chance.
+    Refuted,
+    /// These runs do not decide it.
+    Inconclusive,
+    /// The runs it speaks of are not there.
+    NotRun,
+}
+
+impl Verdict {
+    /// The word a reader sees.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Supported => "supported",
+            Self::Refuted => "refuted",
+            Self::Inconclusive => "inconclusive",
+            Self::NotRun => "not run",
+        }
+    }
+}
+
+/// A claim with its verdict and the numbers behind it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// The claim's id.
+    pub id: String,
+    /// The claim in words.
+    pub says: String,
+    /// The metric, as the table names it.
+    pub metric: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Number of pairs, or of slopes.
+    pub n: usize,
+    /// Mean paired difference, or mean slope a step of the axis, in the metric's unit.
+    pub effect: Option<f64>,
+    /// BCa bootstrap interval of it, at 95 %.
+    pub interval: Option<[f64; 2]>,
+    /// Two-sided sign-flip p.
+    pub p: Option<f64>,
+    /// The same after Holm's correction over the study's claims.
+    pub p_holm: Option<f64>,
+    /// P(A > B), or the share of rising slopes.
+    pub superiority: Option<f64>,
+    /// What a reader should know: too few seeds, missing runs.
+    pub note: Option<String>,
+}
+
+/// Judges all claims of a study against its runs.
+#[must_use]
+pub fn judge(claims: &[Claim], rows: &[Row]) -> Vec<Judgement> {
+    let mut judgements: Vec<Judgement> = claims.iter().map(|claim| measure(claim, rows)).collect();
+    correct(&mut judgements);
+    for (claim, judgement) in claims.iter().zip(&mut judgements) {
+        if judgement.note.is_none() {
+            decide(claim, judgement);
+        }
+    }
+    judgements
+}
+
+/// Effect, interval and uncorrected p of one claim.
+fn measure(claim: &Claim, rows: &[Row]) -> Judgement {
+    let (metric, found) = match (&claim.compare, &claim.trend) {
+        (Some(compare), _) => (&compare.metric, differences(compare, rows)),
+        (_, Some(trend)) => (&trend.metric, slopes(trend, rows)),
+        (None, None) => (&claim.id, Err("a claim needs `compare` or `trend`".to_owned())),
+    };
+    let mut judgement = Judgement {
+        id: claim.id.clone(),
+        says: claim.says.clone(),
+        metric: metric.clone(),
+        verdict: Verdict::NotRun,
+        n: 0,
+        effect: None,
+        interval: None,
+        p: None,
+        p_holm: None,
+        superiority: None,
+        note: None,
+    };
+    match found {
+        Err(note) => judgement.note = Some(note),
+        Ok(values) => {
+            judgement.n = values.len();
+            judgement.effect = Some(mean(&values));
+            judgement.interval =
+                bootstrap::bca(&values, CONFIDENCE).map(|Interval { low, high }| [low, high]);
+            judgement.superiority = Some(paired::superiority(&values));
+            // A claim of no difference is decided by its interval, not by a failure to reject.
+            if claim.expect != Expect::None {
+                judgement.p = Some(sign_flip::p_value(&values));
+            }
+        }
+    }
+    judgement
+}
+
+/// a - b for every pair that has both.
+fn differences(compare: &Compare, rows: &[Row]) -> Result<Vec<f64>, String> {
+    let side = |own: &runs::Selection, name: &str| {
+        let mut selection = compare.at.clone();
+        selection.extend(own.clone());
+        let found = runs::by_pair(rows, &selection, &compare.paired_by, &compare.metric)?;
+        if found.is_empty() {
+            let wanted = serde_json::to_string(&selection).unwrap_or_default();
+            return Err(format!("no runs for {name}: {wanted}"));
+        }
+        Ok(found)
+    };
+    let (a, b) = (side(&compare.a, "a")?, side(&compare.b, "b")?);
+    let both: Vec<f64> = a.iter().filter_map(|(pair, a)| Some(a - b.get(pair)?)).collect();
+    if both.is_empty() {
+        return Err(format!("no {} has both a and b", compare.paired_by));
+    }
+    Ok(both)
+}
+
+/// The least-squares slope of the metric against the rank of the axis' values, for every pair key
+/// that has a run at each of them.
+fn slopes(trend: &Trend, rows: &[Row]) -> Result<Vec<f64>, String> {
+    let mut axis = BTreeMap::new();
+    for row in rows.iter().filter(|row| runs::matches(row, &trend.at)) {
+        if let Some(value) = row.get(&trend.over).filter(|v| !v.is_null()) {
+            axis.entry(runs::key(value)).or_insert_with(|| value.clone());
+        }
+    }
+    if axis.len() < 2 {
+        return Err(format!("fewer than two values of `{}` were run", trend.over));
+    }
+    let mut columns = Vec::new();
+    for value in axis.into_values() {
+        let mut selection = trend.at.clone();
+        selection.insert(trend.over.clone(), value);
+        let mut column = runs::by_pair(rows, &selection, &trend.paired_by, &trend.metric)?;
+        if trend.spread {
+            let centre = median(column.values().copied().collect());
+            column.values_mut().for_each(|v| *v = (*v - centre).abs());
+        }
+        columns.push(column);
+    }
+    let whole = columns[0].keys().filter_map(|pair| {
+        columns.iter().map(|c| c.get(pair).copied()).collect::<Option<Vec<f64>>>()
+    });
+    let slopes: Vec<f64> = whole.map(|y| slope(&y)).collect();
+    if slopes.is_empty() {
+        return Err(format!("no {} has a run at every `{}`", trend.paired_by, trend.over));
+    }
+    Ok(slopes)
+}
+
+/// Least-squares slope of `y` against 0, 1, 2, ..
+fn slope(y: &[f64]) -> f64 {
+    let middle = (y.len() - 1) as f64 / 2.0;
+    let offsets = (0..y.len()).map(|i| i as f64 - middle);
+    let products: f64 = offsets.clone().zip(y).map(|(x, y)| x * y).sum();
+    products / offsets.map(|x| x * x).sum::<f64>()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let half = values.len() / 2;
+    match values.len() % 2 {
+        0 if half > 0 => (values[half - 1] + values[half]) / 2.0,
+        _ => values.get(half).copied().unwrap_or(f64::NAN),
+    }
+}
+
+/// Holm over the claims that have a p.
+fn correct(judgements: &mut [Judgement]) {
+    let p: Vec<f64> = judgements.iter().filter_map(|j| j.p).collect();
+    let tested = judgements.iter_mut().filter(|j| j.p.is_some());
+    for (judgement, adjusted) in tested.zip(holm::adjust(&p)) {
+        judgement.p_holm = Some(adjusted);
+    }
+}
+
+fn decide(claim: &Claim, judgement: &mut Judgement) {
+    let effect = judgement.effect.unwrap_or(f64::NAN);
+    judgement.verdict = match claim.expect {
+        Expect::None => none_verdict(judgement.interval, claim.margin.unwrap_or(0.0)),
+        Expect::Greater | Expect::Less => {
+            let significant = judgement.p_holm.is_some_and(|p| p <= LEVEL);
+            let as_expected = (effect > 0.0) == (claim.expect == Expect::Greater);
+            match (significant, as_expected) {
+                (true, true) => Verdict::Supported,
+                (true, false) => Verdict::Refuted,
+                (false, _) => Verdict::Inconclusive,
+            }
+        }
+    };
+    let floor = sign_flip::floor(judgement.n);
+    if judgement.p.is_some() && floor > LEVEL {
+        let needed = (1..).find(|&n| sign_flip::floor(n) <= LEVEL).unwrap_or_default();
+        judgement.note = Some(format!(
+            "{} seeds can never be significant: the smallest two-sided p is 2/2^{} = {}; it takes {needed} or more",
+            judgement.n,
+            judgement.n,
+            (floor * 1e4).round() / 1e4,
+        ));
+    }
+}
+
+/// No difference: the whole interval lies within the margin.
+fn none_verdict(interval: Option<[f64; 2]>, margin: f64) -> Verdict {
+    match interval {
+        Some([low, high]) if -margin < low && high < margin => Verdict::Supported,
+        Some([low, high]) if high < -margin || margin < low => Verdict::Refuted,
+        _ => Verdict::Inconclusive,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn row(method: &str, lambda: Value, seed: u64, ood: f64, dead: bool) -> Row {
+        let Value::Object(map) = json!({
+            "method": method, "lambda": lambda, "n_bg": 8, "seed": seed, "ood_acc": ood, "dead": dead,
+        }) else {
+            unreachable!()
+        };
+        map.into_iter().collect()
+    }
+
+    fn rows(seeds: u64) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for seed in 0..seeds {
+            let wobble = (seed as f64 * 1.7).sin() * 0.03;
+            rows.push(row("erm", Value::Null, seed, 0.40 + wobble, false));
+            for (lambda, gain) in [(0.5, 0.1), (1.25, 0.3), (5.0, 0.2)] {
+                let dead = lambda > 4.0 && seed % 2 == 0;
+                let ood = if dead { 0.1 } else { 0.40 + gain + wobble * 0.5 };
+                rows.push(row("dissimilarity", json!(lambda), seed, ood, dead));
+            }
+        }
+        rows
+    }
+
+    fn claim(yaml: Value) -> Claim {
+        serde_json::from_value(yaml).unwrap()
+    }
+
+    fn helps(expect: &str) -> Claim {
+        claim(json!({
+            "id": "helps", "says": "it helps", "expect": expect,
+            "compare": { "metric": "ood_acc", "a": { "method": "dissimilarity", "lambda": 1.25 },
+                         "b": { "method": "erm" }, "at": { "n_bg": 8.0 } },
+        }))
+    }
+
+    #[test]
+    fn a_clear_gain_is_supported_and_its_opposite_refuted() {
+        let found = &judge(&[helps("greater")], &rows(10))[0];
+        assert_eq!(
+            (found.verdict, found.n, found.superiority),
+            (Verdict::Supported, 10, Some(1.0))
+        );
+        assert_eq!(found.p, Some(2.0 / 1024.0));
+        let effect = found.effect.unwrap();
+        let [low, high] = found.interval.unwrap();
+        assert!((effect - 0.3).abs() < 0.02 && low < effect && effect < high);
+        assert_eq!(judge(&[helps("less")], &rows(10))[0].verdict, Verdict::Refuted);
+    }
+
+    #[test]
+    fn three_seeds_never_suffice_and_it_says_so() {
+        let found = &judge(&[helps("greater")], &rows(3))[0];
+        assert_eq!(found.verdict, Verdict::Inconclusive);
+        insta::assert_snapshot!(
+            found.note.as_deref().unwrap(),
+            @"3 seeds can never be significant: the smallest two-sided p is 2/2^3 = 0.25; it takes 6 or more"
+        );
+    }
+
+    #[test]
+    fn trends_of_dead_runs_and_of_spread() {
+        let over = |metric: &str, spread: bool| {
+            claim(json!({
+                "id": metric, "says": "rises", "expect": "greater",
+                "trend": { "metric": metric, "over": "lambda", "spread": spread,
+                           "at": { "method": "dissimilarity" } },
+            }))
+        };
+        let found = judge(&[over("dead", false), over("ood_acc", true)], &rows(16));
+        assert_eq!(found[0].verdict, Verdict::Supported, "{:?}", found[0]);
+        assert_eq!(found[1].verdict, Verdict::Supported, "{:?}", found[1]);
+        assert!(found.iter().all(|j| j.p_holm >= j.p));
+    }
+
+    #[test]
+    fn no_difference_is_judged_by_its_interval() {
+        let mut same = helps("greater");
+        same.expect = Expect::None;
+        same.margin = Some(0.5);
+        assert_eq!(judge(&[same.clone()], &rows(8))[0].verdict, Verdict::Supported);
+        same.margin = Some(0.1);
+        assert_eq!(judge(&[same.clone()], &rows(8))[0].verdict, Verdict::Refuted);
+        assert_eq!(judge(&[same], &rows(8))[0].p, None);
+    }
+
+    #[test]
+    fn what_was_not_run_is_not_judged() {
+        let found = &judge(&[helps("greater")], &[])[0];
+        assert_eq!(found.verdict, Verdict::NotRun);
+        insta::assert_snapshot!(
+            found.note.as_deref().unwrap(),
+            @r#"no runs for a: {"lambda":1.25,"method":"dissimilarity","n_bg":8.0}"#
+        );
+        let mut wide = helps("greater");
+        wide.compare.as_mut().unwrap().a.remove("lambda");
+        insta::assert_snapshot!(
+            judge(&[wide], &rows(2))[0].note.as_deref().unwrap(),
+            @"two runs match for seed 0; they differ in `lambda`: name one under `at`"
+        );
+    }
+
+    #[test]
+    fn a_claim_is_checked_before_anything_runs() {
+        let mut bad = helps("greater");
+        bad.margin = Some(0.1);
+        assert_eq!(bad.check().unwrap_err(), "`margin` goes with `expect: none`");
+        bad.expect = Expect::None;
+        bad.margin = None;
+        assert_eq!(bad.check().unwrap_err(), "`expect: none` needs a `margin`");
+        bad.compare = None;
+        assert_eq!(bad.check().unwrap_err(), "a claim needs `compare` or `trend`");
+    }
+
+    #[test]
+    fn median_and_slope() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0]), 2.5);
+        assert_eq!(slope(&[1.0, 3.0, 5.0]), 2.0);
+        assert_eq!(slope(&[2.0, 1.0]), -1.0);
+    }
+}

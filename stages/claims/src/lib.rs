@@ -1,0 +1,13 @@
+//! Claims as code: what a study asserts, and what its runs say of it.
+//!
+//! A [`Claim`] stands under `claims:` in pipeline.yaml. [`judge`] takes all of them together,
+//! because Holm's correction needs the whole family, and a table of runs; it returns a
+//! [`Judgement`] each, with the effect, its interval, p before and after the correction, and n.
+
+mod claim;
+mod judge;
+mod runs;
+
+pub use claim::{Claim, Compare, Expect, Trend};
+pub use judge::{Judgement, LEVEL, Verdict, judge};
+pub use runs::{Row, Selection};

@@ -1,0 +1,165 @@
+//! The parameters of a command: the program, what it reads and what it leaves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path};
+
+use dissim_api::{ParamError, Params};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `with:` of a `command` stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandParams {
+    /// The program and its arguments, as they are: no shell reads them. `{output}` and
+    /// `{input.NAME}` in an argument become the output folder and the artifact's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Vec<String>>,
+    /// Or a line for `/bin/sh -c`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<String>,
+    /// What the program must leave, files or folders, relative to its working folder or to
+    /// `$DISSIM_OUTPUT`. What it leaves beside them is not kept.
+    pub outputs: BTreeSet<String>,
+    /// Project files, folders or globs that the program reads, linked into its working folder.
+    #[serde(default)]
+    pub inputs: BTreeSet<String>,
+    /// Project files, folders or globs that the program is made of, copied into its working folder.
+    #[serde(default)]
+    pub code: BTreeSet<String>,
+    /// Environment variables that are part of the task: a change of value is a change of task.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Names of environment variables that are handed on but are not part of the task. Nothing
+    /// else is, beside PATH and HOME.
+    #[serde(default)]
+    pub pass_env: BTreeSet<String>,
+}
+
+/// Completes and checks what the user wrote.
+pub(crate) fn resolve(given: &Params) -> Result<Params, Vec<ParamError>> {
+    let (params, map) = dissim_api::resolve::<CommandParams>(given)?;
+    let errors = errors(&params);
+    if errors.is_empty() { Ok(map) } else { Err(errors) }
+}
+
+fn errors(params: &CommandParams) -> Vec<ParamError> {
+    let mut errors = Vec::new();
+    match (&params.run, &params.shell) {
+        (None, None) => {
+            let message = "nothing to run: write `run: [program, argument, ..]` or `shell: \"..\"`";
+            errors.push(ParamError { name: None, message: message.to_owned() });
+        }
+        (Some(_), Some(_)) => {
+            errors.push(ParamError::new("shell", "`run` and `shell` exclude each other"));
+        }
+        (Some(run), None) if run.first().is_none_or(String::is_empty) => {
+            errors.push(ParamError::new("run", "`run` names no program"));
+        }
+        (None, Some(shell)) if shell.trim().is_empty() => {
+            errors.push(ParamError::new("shell", "`shell` is empty"));
+        }
+        _ => {}
+    }
+    if params.outputs.is_empty() {
+        let message = "`outputs` is empty: name at least one file that the program leaves";
+        errors.push(ParamError::new("outputs", message));
+    }
+    let paths = [("outputs", &params.outputs), ("inputs", &params.inputs), ("code", &params.code)];
+    for (name, list) in paths {
+        for path in list.iter().filter(|p| !stays_inside(p)) {
+            let message = format!("`{path}` in `{name}` must be relative and stay in its folder");
+            errors.push(ParamError::new(name, message));
+        }
+    }
+    errors.extend(nested_outputs(&params.outputs));
+    errors.extend(variable_errors(params));
+    errors
+}
+
+/// Relative, without `..`, and not the folder itself.
+fn stays_inside(path: &str) -> bool {
+    let mut parts = Path::new(path).components().peekable();
+    parts.clone().any(|p| matches!(p, Component::Normal(_)))
+        && parts.all(|p| matches!(p, Component::Normal(_) | Component::CurDir))
+}
+
+/// An output inside another would be moved twice.
+fn nested_outputs(outputs: &BTreeSet<String>) -> Vec<ParamError> {
+    let inside = |a: &str, b: &str| a != b && Path::new(a).starts_with(Path::new(b));
+    let mut errors = Vec::new();
+    for a in outputs {
+        for b in outputs.iter().filter(|b| inside(a, b)) {
+            errors.push(ParamError::new("outputs", format!("`{a}` is inside `{b}`; name one")));
+        }
+    }
+    errors
+}
+
+fn variable_errors(params: &CommandParams) -> Vec<ParamError> {
+    let bad = |name: &str| name.is_empty() || name.contains(['=', '\0']);
+    let mut errors = Vec::new();
+    for (parameter, name) in params
+        .env
+        .keys()
+        .map(|name| ("env", name))
+        .chain(params.pass_env.iter().map(|name| ("pass_env", name)))
+    {
+        if bad(name) {
+            let message = format!("`{name}` is no name of an environment variable");
+            errors.push(ParamError::new(parameter, message));
+        } else if name.starts_with("DISSIM_") {
+            let message = format!("`{name}`: names that start with DISSIM_ are the runner's");
+            errors.push(ParamError::new(parameter, message));
+        }
+    }
+    for name in params.pass_env.iter().filter(|name| params.env.contains_key(*name)) {
+        let message = format!("`{name}` is in `env` and in `pass_env`; name it in one of them");
+        errors.push(ParamError::new("pass_env", message));
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn messages(value: serde_json::Value) -> String {
+        let errors = resolve(value.as_object().unwrap()).unwrap_err();
+        errors.into_iter().map(|e| e.message).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused() {
+        insta::assert_snapshot!(messages(json!({"outputs": []})), @r#"
+        nothing to run: write `run: [program, argument, ..]` or `shell: ".."`
+        `outputs` is empty: name at least one file that the program leaves
+        "#);
+        let both =
+            json!({"run": ["a"], "shell": "b", "outputs": ["/x", "a/../b", "o", "o/p", "."]});
+        insta::assert_snapshot!(messages(both), @r"
+        `run` and `shell` exclude each other
+        `.` in `outputs` must be relative and stay in its folder
+        `/x` in `outputs` must be relative and stay in its folder
+        `a/../b` in `outputs` must be relative and stay in its folder
+        `o/p` is inside `o`; name one
+        ");
+        let env = json!({"run": ["a"], "outputs": ["o"], "pass_env": ["X", "A=B"],
+            "env": {"DISSIM_OUTPUT": "1", "X": "1"}});
+        insta::assert_snapshot!(messages(env), @r"
+        `DISSIM_OUTPUT`: names that start with DISSIM_ are the runner's
+        `A=B` is no name of an environment variable
+        `X` is in `env` and in `pass_env`; name it in one of them
+        ");
+    }
+
+    #[test]
+    fn order_of_lists_that_are_sets_does_not_matter() {
+        let resolved = |value: serde_json::Value| resolve(value.as_object().unwrap()).unwrap();
+        assert_eq!(
+            resolved(json!({"shell": "x", "outputs": ["b", "a", "b"]})),
+            resolved(json!({"shell": "x", "outputs": ["a", "b"], "env": {}})),
+        );
+    }
+}

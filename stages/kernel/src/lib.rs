@@ -1,0 +1,57 @@
+//! LeNet-5 on SIMD lanes: the training kernel of the `flex` backend.
+//!
+//! Every vector holds one value of as many samples as the CPU has lanes (16 with AVX-512, 8 with
+//! AVX2, 4 with NEON), chosen at run time. Convolution, pooling and activation are then the same
+//! straight line of multiply-adds on every CPU: no im2col, no gather, no shuffle. A batch is cut
+//! into groups of `LANES` samples, and an activation of `F` features is `[groups][F][LANES]`.
+//! Weights and gradients are one flat buffer each, in PyTorch's order ([`layout`]).
+//!
+//! What is covered: LeNet-5 for 3x32x32 with ReLU and max-pooling, softmax cross-entropy, the
+//! labelled dissimilarity penalty in closed form ([`Penalty`]), and [`Adam`]. The same model in
+//! plain burn (`dissim-model`) is the oracle that the tests compare with.
+//!
+//! ```
+//! use dissim_kernel::{Adam, Batch, Network, layout};
+//!
+//! let images = vec![128; 2 * 3072]; // u8 [2, 3, 32, 32]
+//! let mut network = Network::new(&vec![0.01; layout::WEIGHTS], 64);
+//! let mut adam = Adam::new(0.001);
+//! let batch = Batch { images: &images, rows: &[0, 1], labels: &[3, 7], groups: &[0, 1] };
+//! let before = network.gradient(batch, None).cross_entropy;
+//! network.update(&mut adam);
+//! assert!(network.gradient(batch, None).cross_entropy < before);
+//! ```
+
+#![allow(
+    clippy::needless_range_loop,
+    reason = "register blocks are walked by index: several arrays share it, and it must unroll"
+)]
+
+mod adam;
+mod backward;
+mod buffer;
+mod conv;
+mod dense;
+mod forward;
+pub mod layout;
+mod network;
+mod pool;
+mod similarity;
+
+pub use adam::Adam;
+pub use network::{Batch, Network, Outputs, StepStats};
+pub use similarity::{Embedding, Penalty};
+
+/// Bytes of an image, `[3, 32, 32]`.
+pub const PIXELS: usize = 3 * 32 * 32;
+/// Length of the embedding.
+pub const EMBEDDING: usize = 84;
+/// Number of classes.
+pub const CLASSES: usize = 10;
+
+/// Features after the first pooling, `[6, 14, 14]`.
+const POOLED1: usize = 6 * 14 * 14;
+/// Features after the second pooling, `[16, 5, 5]`.
+const POOLED2: usize = 16 * 5 * 5;
+/// Features of the first fully connected layer.
+const HIDDEN: usize = 120;

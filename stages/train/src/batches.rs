@@ -1,0 +1,91 @@
+//! Which samples go into which batch: drawn from the seed and the epoch alone, so that every
+//! method of a seed sees the same batches, and a resumed run the same as an undisturbed one.
+
+use dissim_api::formats::{Dataset, NONE, SplitName};
+
+/// A stream of random numbers for one purpose, from blake3's extendable output: the same for ever,
+/// on every machine.
+pub(crate) struct Stream(blake3::OutputReader);
+
+impl Stream {
+    /// The stream for `purpose` under `seed`.
+    pub fn new(purpose: &str, seed: u64, index: u64) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(purpose);
+        hasher.update(&seed.to_le_bytes());
+        hasher.update(&index.to_le_bytes());
+        Self(hasher.finalize_xof())
+    }
+
+    pub fn next(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Uniform in `0..n`, by multiplication (Lemire 2019); the bias is below n / 2^64.
+    pub fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.next()) * n as u128) >> 64) as usize
+    }
+
+    /// Uniform in [-1, 1).
+    pub fn symmetric(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+}
+
+/// The order of an epoch's samples: Fisher-Yates.
+pub(crate) fn order(samples: usize, seed: u64, epoch: u32) -> Vec<u32> {
+    let mut stream = Stream::new("dissim train order v1", seed, epoch.into());
+    let mut order: Vec<u32> = (0..samples as u32).collect();
+    for i in (1..samples).rev() {
+        order.swap(i, stream.below(i + 1));
+    }
+    order
+}
+
+/// The backgrounds of an epoch where each digit's is drawn anew among those of its label.
+pub(crate) fn resampled_backgrounds(dataset: &Dataset, seed: u64, epoch: u32) -> Vec<u32> {
+    let split = dataset.split(SplitName::Train);
+    let mut owned = vec![Vec::new(); 10];
+    for (&label, &background) in split.label.iter().zip(&split.background) {
+        owned[usize::from(label)].push(background);
+    }
+    for backgrounds in &mut owned {
+        backgrounds.sort_unstable();
+        backgrounds.dedup();
+    }
+    let mut stream = Stream::new("dissim train backgrounds v1", seed, epoch.into());
+    let draw = |&label: &u8| {
+        let owned = &owned[usize::from(label)];
+        owned[stream.below(owned.len())]
+    };
+    split.label.iter().map(draw).collect()
+}
+
+/// One number for every label and background together: what the penalty calls a group.
+pub(crate) fn groups(labels: &[u8], backgrounds: &[u32]) -> Vec<u32> {
+    debug_assert!(backgrounds.iter().all(|&b| b != NONE));
+    labels.iter().zip(backgrounds).map(|(&l, &b)| b * 10 + u32::from(l)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_a_permutation_of_its_own() {
+        let (first, second) = (order(1000, 3, 1), order(1000, 3, 2));
+        let mut sorted = first.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..1000).collect::<Vec<_>>());
+        assert_ne!(first, second);
+        assert_ne!(first, order(1000, 4, 1));
+        assert_eq!(first, order(1000, 3, 1));
+        assert!(order(0, 1, 1).is_empty());
+    }
+
+    #[test]
+    fn groups_tell_labels_and_backgrounds_apart() {
+        assert_eq!(groups(&[1, 1, 2, 1], &[5, 5, 5, 6]), [51, 51, 52, 61]);
+    }
+}

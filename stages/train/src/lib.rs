@@ -1,0 +1,57 @@
+//! The `train` stage: a network, trained on a data set.
+//!
+//! Writes `model.safetensors` (PyTorch's names and shapes), `epochs.jsonl` (a line an epoch) and
+//! `run.json` (what was trained on what). Same parameters, same data, same machine: the same bytes.
+
+mod batches;
+mod checkpoint;
+mod engine;
+mod initial;
+mod params;
+mod plain;
+#[cfg(test)]
+mod tests;
+mod training;
+
+use dissim_api::{Code, Context, Input, ParamError, Params, Stage, StageError, Traits};
+use serde_json::Value;
+
+pub use params::{Embed, EngineKind, Method, Model, Optimiser, TrainParams};
+
+/// The `train` stage.
+#[derive(Debug, Clone, Copy)]
+pub struct Train;
+
+impl Stage for Train {
+    fn kind(&self) -> &'static str {
+        "train"
+    }
+
+    fn summary(&self) -> &'static str {
+        "trains a network on a data set"
+    }
+
+    fn code(&self) -> Code {
+        dissim_api::code!()
+    }
+
+    fn inputs(&self) -> &'static [Input] {
+        const { &[Input::one("data")] }
+    }
+
+    fn traits(&self) -> Traits {
+        Traits { backend: true, ..Traits::default() }
+    }
+
+    fn schema(&self) -> Value {
+        dissim_api::schema::<TrainParams>()
+    }
+
+    fn resolve(&self, given: &Params) -> Result<Params, Vec<ParamError>> {
+        params::resolve(given)
+    }
+
+    fn run(&self, context: &mut Context) -> Result<(), StageError> {
+        training::run(context)
+    }
+}

@@ -1,0 +1,211 @@
+//! Whole runs on a small generated data set: what counts here does not depend on pixels.
+
+use std::fs;
+use std::path::Path;
+
+use dissim_api::formats::{
+    Background, Compose, Dataset, DatasetInfo, EpochLog, Glyphs, PIXELS, Pool, Split, SplitName,
+};
+use dissim_api::{Context, Params, Stage};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::Train;
+
+/// Ten glyphs that differ, on two backgrounds a label; 200 training rows, 20 held out.
+fn write_dataset(folder: &Path) {
+    let glyph = |class: usize| {
+        (0..784).map(move |i| if i / 28 / 3 == class || i % 28 / 3 == class { 255 } else { 0 })
+    };
+    let glyphs = Glyphs {
+        item: vec![28, 28],
+        images: (0..10).flat_map(glyph).collect(),
+        labels: (0..10).collect(),
+    };
+    let mut splits: [Split; 8] = Default::default();
+    for (name, rows) in [(SplitName::Train, 200), (SplitName::IdVal, 20), (SplitName::BgVal, 20)] {
+        for row in 0..rows {
+            let label = row % 10;
+            splits[name as usize].push(label, label * 2 + row / 10 % 2, [2, 2], label as u8);
+        }
+    }
+    let background =
+        |i: u32| Background { source: i, owner: Some((i / 2) as u8), pool: Pool::Train };
+    let dataset = Dataset {
+        info: DatasetInfo {
+            version: Dataset::VERSION,
+            params: Params::new(),
+            compose: Compose::Alpha,
+            digit_colour: [255; 3],
+            sizes: Default::default(),
+        },
+        train_glyphs: glyphs.clone(),
+        test_glyphs: glyphs,
+        background_pixels: (0..20 * PIXELS).map(|i| (i * 2_654_435_761 >> 13) as u8 / 2).collect(),
+        backgrounds: (0..20).map(background).collect(),
+        splits,
+    };
+    dataset.write(folder).unwrap();
+}
+
+/// A folder with a data set, an output and a scratch folder.
+struct Bench(TempDir);
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["data", "scratch"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        write_dataset(&folder.path().join("data"));
+        Self(folder)
+    }
+
+    /// Trains with these parameters into output folder `name`; returns the epochs.
+    fn train(&self, name: &str, with: Value) -> Vec<EpochLog> {
+        let output = self.0.path().join(name);
+        fs::create_dir_all(&output).unwrap();
+        let params = Train.resolve(with.as_object().unwrap()).unwrap();
+        let scratch = self.0.path().join("scratch");
+        let mut context = Context::for_test("train", params, &output, &scratch).with_input(
+            "data",
+            "dataset",
+            &self.0.path().join("data"),
+        );
+        Train.run(&mut context).unwrap();
+        let text = fs::read_to_string(output.join("epochs.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Forgets the checkpoint, as the runner does after a success.
+    fn clear(&self) {
+        fs::remove_dir_all(self.0.path().join("scratch")).unwrap();
+        fs::create_dir(self.0.path().join("scratch")).unwrap();
+    }
+
+    fn bytes(&self, name: &str, file: &str) -> Vec<u8> {
+        fs::read(self.0.path().join(name).join(file)).unwrap()
+    }
+}
+
+#[test]
+fn it_learns_and_logs() {
+    let bench = Bench::new();
+    let epochs = bench.train("a", json!({"epochs": 8, "batch_size": 20, "lr": 0.003}));
+    assert_eq!(epochs.len(), 8);
+    assert!(epochs[7].cross_entropy < 0.5 * epochs[0].cross_entropy);
+    assert!(epochs[7].train_acc > 0.9 && epochs[7].id_val_acc.unwrap() > 0.9);
+    // 20 rows of 10 labels with 2 backgrounds: a batch of 20 random rows has few pairs.
+    assert!(epochs[0].pairs > 0.0 && epochs[0].pairs < 60.0);
+    assert!(epochs[0].embedding_norm > 0.0 && epochs[0].active > 0.0 && epochs[0].active < 1.0);
+}
+
+#[test]
+fn the_penalty_pushes_embeddings_of_a_group_apart() {
+    let bench = Bench::new();
+    let with = |method: &str| json!({"epochs": 8, "batch_size": 50, "method": method, "lr": 0.002});
+    let erm = bench.train("erm", with("erm"));
+    bench.clear();
+    let dissimilarity = bench.train("dl", with("dissimilarity"));
+    assert!(dissimilarity[7].penalty < erm[7].penalty - 0.1);
+    assert_eq!((erm[7].lambda, dissimilarity[7].lambda), (0.0, 1.25));
+}
+
+#[test]
+fn a_killed_run_ends_in_the_same_bytes() {
+    let bench = Bench::new();
+    let with = |epochs: u32| json!({"epochs": epochs, "batch_size": 32, "method": "dissimilarity"});
+    bench.train("whole", with(3));
+    bench.clear();
+    // A run that was killed after its first epoch leaves that epoch's checkpoint.
+    bench.train("first", with(1));
+    let header = bench.0.path().join("scratch/checkpoint.json");
+    let mut text: Value = serde_json::from_slice(&fs::read(&header).unwrap()).unwrap();
+    text["params"]["epochs"] = json!(3);
+    fs::write(&header, text.to_string()).unwrap();
+    bench.train("resumed", with(3));
+    for file in ["model.safetensors", "epochs.jsonl", "run.json"] {
+        assert!(bench.bytes("whole", file) == bench.bytes("resumed", file), "{file}");
+    }
+    assert!(bench.bytes("whole", "model.safetensors") != bench.bytes("first", "model.safetensors"));
+}
+
+#[test]
+fn a_damaged_or_foreign_checkpoint_is_not_used() {
+    let bench = Bench::new();
+    let with = json!({"epochs": 2, "batch_size": 64});
+    bench.train("whole", with.clone());
+    // The checkpoint is of epoch 2; its tensors now lie.
+    let tensors = bench.0.path().join("scratch/epoch-2.safetensors");
+    let mut bytes = fs::read(&tensors).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&tensors, bytes).unwrap();
+    bench.train("again", with);
+    assert!(bench.bytes("whole", "model.safetensors") == bench.bytes("again", "model.safetensors"));
+    bench.train("other", json!({"epochs": 2, "batch_size": 64, "seed": 1}));
+    assert!(bench.bytes("whole", "model.safetensors") != bench.bytes("other", "model.safetensors"));
+}
+
+#[test]
+fn a_weight_of_zero_gives_the_bytes_of_erm() {
+    let bench = Bench::new();
+    for engine in ["fused", "plain"] {
+        let erm = json!({"epochs": 1, "engine": engine});
+        bench.train("erm", erm);
+        bench.clear();
+        bench.train("zero", json!({"epochs": 1, "engine": engine, "method": "dissimilarity", "lambda": 0}));
+        bench.clear();
+        assert!(bench.bytes("erm", "model.safetensors") == bench.bytes("zero", "model.safetensors"));
+    }
+}
+
+#[test]
+fn both_engines_learn_the_same() {
+    let bench = Bench::new();
+    for embed in ["post", "pre"] {
+        let with = |engine: &str| {
+            json!({"epochs": 2, "batch_size": 64, "engine": engine, "embed": embed, "method": "dissimilarity"})
+        };
+        let fused = bench.train("fused", with("fused"));
+        bench.clear();
+        let plain = bench.train("plain", with("plain"));
+        bench.clear();
+        for (a, b) in fused.iter().zip(&plain) {
+            assert!((a.cross_entropy - b.cross_entropy).abs() < 1e-4, "{a:?}\n{b:?}");
+            assert!((a.penalty - b.penalty).abs() < 1e-3, "{a:?}\n{b:?}");
+            assert_eq!(a.pairs, b.pairs);
+            assert!((a.embedding_norm - b.embedding_norm).abs() < 1e-3);
+            assert!((a.active - b.active).abs() < 1e-3);
+        }
+    }
+}
+
+#[test]
+fn a_run_that_diverges_is_kept() {
+    let bench = Bench::new();
+    let epochs = bench.train("dead", json!({"epochs": 2, "lr": 1e30}));
+    assert_eq!(epochs.len(), 2);
+    // What is not a number is null in the file, and reads back as such.
+    let text = String::from_utf8(bench.bytes("dead", "epochs.jsonl")).unwrap();
+    assert!(text.contains("null") || epochs[1].cross_entropy > 1e3, "{text}");
+}
+
+#[test]
+fn parameters_without_effect_are_left_out() {
+    let resolve = |with: Value| Train.resolve(with.as_object().unwrap());
+    let erm = resolve(json!({"method": "erm", "lambda": 3})).unwrap();
+    assert_eq!(erm, resolve(json!({})).unwrap());
+    assert!(!erm.contains_key("lambda") && !erm.contains_key("embed"));
+    let penalised = resolve(json!({"method": "dissimilarity"})).unwrap();
+    assert_eq!((&penalised["lambda"], &penalised["embed"]), (&json!(1.25), &json!("post")));
+    let errors = resolve(json!({"lambda": -1, "lr": 0, "epochs": 0, "batch_size": 0})).unwrap_err();
+    let text: Vec<_> = errors.into_iter().map(|e| e.message).collect();
+    insta::assert_snapshot!(text.join("\n"), @r"
+    `lambda` must be 0 or more, and is -1
+    `epochs` must be 1 to 10000, and is 0
+    `batch_size` must be 1 to 4096, and is 0
+    `lr` must be above 0, and is 0
+    ");
+    let unknown = resolve(json!({"method": "ermm"})).unwrap_err();
+    assert!(unknown[0].message.contains("unknown variant `ermm`"), "{}", unknown[0].message);
+}
