@@ -8,14 +8,16 @@
 //!
 //! [`parse`] turns the file into a [`graph::Study`] (expansion included) or into a list of errors
 //! with positions; [`plan`] finds out which tasks are hits; [`execute`] runs the others, each in a
-//! process of its own; [`store`] keeps what they made.
+//! process of its own; [`store`] keeps what they made; [`publish`] copies reports out of it.
 
 pub mod cli;
+pub mod digest;
 pub mod execute;
-pub mod expand;
+mod expand;
 pub mod graph;
 pub mod key;
 pub mod parse;
 pub mod plan;
+pub mod publish;
 pub mod registry;
 pub mod store;

@@ -1,1 +1,174 @@
-//! placeholder
+//! The `aggregate` stage: the runs of a study as tidy tables.
+//!
+//! | file | a row is |
+//! |---|---|
+//! | `runs.parquet`, `runs.csv` | a run: its facts, then its metrics |
+//! | `summary.parquet`, `summary.csv` | a group of runs that differ in nothing but their seed |
+//! | `summary.md` | the same, for people |
+//! | `per_class.parquet`, `confusion.parquet`, `epochs.parquet` | those of every run, with its facts |
+
+mod markdown;
+mod summary;
+mod table;
+
+use std::path::Path;
+
+use dissim_api::{Code, Context, Input, IoContext, ParamError, Params, Stage, StageError};
+use polars::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use table::{concat, read, write_csv, write_parquet};
+
+/// The metrics of `metrics.parquet`; every other column is a fact of the run.
+pub(crate) const METRICS: [&str; 17] = [
+    "id_acc",
+    "ood_acc",
+    "id_val_acc",
+    "bg_val_acc",
+    "conflict_acc",
+    "black_acc",
+    "background_only_acc",
+    "id_loss",
+    "ood_loss",
+    "dead",
+    "same_group_similarity",
+    "same_label_similarity",
+    "cross_entropy",
+    "penalty",
+    "pairs",
+    "active",
+    "train_acc",
+];
+
+/// Facts that tell runs of one group apart: never grouped by.
+pub(crate) const REPEATS: [&str; 2] = ["seed", "data_seed"];
+
+/// `with:` of an `aggregate` stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AggregateParams {
+    /// The facts that make a group; by default `n_bg`, `method`, `lambda` and every other fact in
+    /// which the runs differ, but for their seeds.
+    #[serde(default)]
+    pub group_by: Vec<String>,
+    /// Confidence of the intervals.
+    #[serde(default = "confidence")]
+    pub confidence: f64,
+}
+
+fn confidence() -> f64 {
+    0.95
+}
+
+/// The `aggregate` stage.
+#[derive(Debug, Clone, Copy)]
+pub struct Aggregate;
+
+impl Stage for Aggregate {
+    fn kind(&self) -> &'static str {
+        "aggregate"
+    }
+
+    fn summary(&self) -> &'static str {
+        "Gathers runs into tidy tables and summarises them by group."
+    }
+
+    fn code(&self) -> Code {
+        dissim_api::code!()
+    }
+
+    fn inputs(&self) -> &'static [Input] {
+        const { &[Input::many("runs")] }
+    }
+
+    fn schema(&self) -> Value {
+        dissim_api::schema::<AggregateParams>()
+    }
+
+    fn resolve(&self, given: &Params) -> Result<Params, Vec<ParamError>> {
+        let (params, resolved) = dissim_api::resolve::<AggregateParams>(given)?;
+        if params.confidence > 0.0 && params.confidence < 1.0 {
+            return Ok(resolved);
+        }
+        let message = format!("`confidence` must be between 0 and 1, and is {}", params.confidence);
+        Err(vec![ParamError::new("confidence", message)])
+    }
+
+    fn run(&self, context: &mut Context) -> Result<(), StageError> {
+        let params: AggregateParams = context.params()?;
+        let folders: Vec<_> = context.inputs("runs").iter().map(|a| a.path.clone()).collect();
+        let mut metrics = Vec::new();
+        for (done, folder) in (1..).zip(&folders) {
+            metrics.push(read(&folder.join("metrics.parquet"))?);
+            context.progress(done, folders.len() as u64, "run", "");
+        }
+        let output = context.output().to_path_buf();
+        let facts: Vec<DataFrame> = metrics.iter().map(facts_of).collect();
+        let runs = sorted(concat(&metrics, &output)?, &output)?;
+        write_parquet(&runs, &output.join("runs.parquet"))?;
+        write_csv(&runs, &output.join("runs.csv"))?;
+        let groups = summary::group_columns(&runs, &params.group_by)?;
+        let summary = summary::summarise(&runs, &groups, params.confidence, &output)?;
+        write_parquet(&summary, &output.join("summary.parquet"))?;
+        write_csv(&summary, &output.join("summary.csv"))?;
+        let path = output.join("summary.md");
+        let text = markdown::summary(&summary, &groups, params.confidence).or_fail("cannot format", &path)?;
+        std::fs::write(&path, text).or_fail("cannot write", &path)?;
+        for name in ["per_class.parquet", "confusion.parquet", "epochs.parquet"] {
+            let tables = folders
+                .iter()
+                .zip(&facts)
+                .map(|(folder, facts)| with_facts(read(&folder.join(name))?, facts, &groups, folder))
+                .collect::<Result<Vec<_>, _>>()?;
+            write_parquet(&concat(&tables, &output)?, &output.join(name))?;
+        }
+        context.metric("runs", folders.len() as f64);
+        context.metric("groups", summary.height() as f64);
+        Ok(())
+    }
+}
+
+fn facts_of(metrics: &DataFrame) -> DataFrame {
+    metrics.drop_many(METRICS)
+}
+
+/// A run's table with its group and seed in front, so that rows of several runs can be told apart.
+fn with_facts(
+    table: DataFrame,
+    facts: &DataFrame,
+    groups: &[String],
+    path: &Path,
+) -> Result<DataFrame, StageError> {
+    let n = table.height();
+    let mut columns = Vec::new();
+    for name in groups.iter().map(String::as_str).chain(REPEATS) {
+        // `epochs` has a lambda of its own, which may follow a schedule.
+        if let Ok(column) = facts.column(name)
+            && table.column(name).is_err()
+        {
+            columns.push(column.new_from_index(0, n));
+        }
+    }
+    columns.extend(table.columns().iter().cloned());
+    DataFrame::new(n, columns).or_fail("cannot join facts", path)
+}
+
+/// Runs in the order of their facts, the study's own first.
+fn sorted(runs: DataFrame, path: &Path) -> Result<DataFrame, StageError> {
+    let first = ["n_bg", "method", "lambda", "seed"];
+    let names = runs.get_column_names().into_iter().map(PlSmallStr::as_str).collect::<Vec<_>>();
+    let facts = names.iter().copied().filter(|n| !METRICS.contains(n) && !first.contains(n));
+    let order: Vec<PlSmallStr> = first
+        .into_iter()
+        .filter(|n| names.contains(n))
+        .chain(facts)
+        .map(PlSmallStr::from_str)
+        .collect();
+    let options = SortMultipleOptions::default().with_maintain_order(true);
+    runs.sort(order, options).or_fail("cannot sort runs", path)
+}
+
+#[cfg(test)]
+mod tests;

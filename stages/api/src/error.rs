@@ -52,15 +52,15 @@ impl std::error::Error for StageError {}
 
 /// Turns any error into a [`StageError`] that names the path.
 pub trait IoContext<T> {
-    /// Names what was being done and the path it was done to: `.context("cannot read", path)?`.
+    /// Names what was being done and the path it was done to: `.or_fail("cannot read", path)?`.
     ///
     /// # Errors
     /// The original error, as a [`StageError`].
-    fn context(self, doing: &str, path: &Path) -> Result<T, StageError>;
+    fn or_fail(self, doing: &str, path: &Path) -> Result<T, StageError>;
 }
 
 impl<T, E: fmt::Display> IoContext<T> for Result<T, E> {
-    fn context(self, doing: &str, path: &Path) -> Result<T, StageError> {
+    fn or_fail(self, doing: &str, path: &Path) -> Result<T, StageError> {
         self.map_err(|e| StageError::new(format!("{doing}: {e}")).at(path))
     }
 }

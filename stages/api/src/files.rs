@@ -66,8 +66,8 @@ fn is_pattern(name: &str) -> bool {
 /// The names in a folder that count, sorted.
 fn children(folder: &Path) -> Result<Vec<String>, StageError> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).context("cannot list the folder", folder)? {
-        let name = entry.context("cannot list the folder", folder)?.file_name();
+    for entry in fs::read_dir(folder).or_fail("cannot list the folder", folder)? {
+        let name = entry.or_fail("cannot list the folder", folder)?.file_name();
         let name = name.into_string().map_err(|name| {
             StageError::new(format!("file name {} is not UTF-8", name.display())).at(folder)
         })?;
@@ -82,7 +82,7 @@ fn children(folder: &Path) -> Result<Vec<String>, StageError> {
 /// Adds `path`, or every file under it.
 fn collect(root: &Path, path: &Path, files: &mut Vec<PathBuf>) -> Result<(), StageError> {
     let full = root.join(path);
-    let kind = fs::metadata(&full).context("cannot read", &full)?;
+    let kind = fs::metadata(&full).or_fail("cannot read", &full)?;
     if kind.is_file() {
         files.push(path.to_path_buf());
         return Ok(());
@@ -91,7 +91,7 @@ fn collect(root: &Path, path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Sta
         return Err(StageError::new("neither a file nor a folder").at(full));
     }
     // A link to a folder could lead back up, and then there is no end to it.
-    if fs::symlink_metadata(&full).context("cannot read", &full)?.is_symlink() {
+    if fs::symlink_metadata(&full).or_fail("cannot read", &full)?.is_symlink() {
         let help = "name the folder that it leads to";
         return Err(StageError::new("a link to a folder is not followed").at(full).help(help));
     }

@@ -45,13 +45,13 @@ impl Page {
     }
 
     fn write(&self, path: &Path) -> Result<(), StageError> {
-        let file = BufWriter::new(File::create(path).context("cannot create", path)?);
+        let file = BufWriter::new(File::create(path).or_fail("cannot create", path)?);
         let mut encoder = png::Encoder::new(file, self.width as u32, self.height as u32);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
-        let mut writer = encoder.write_header().context("cannot write", path)?;
-        writer.write_image_data(&self.pixels).context("cannot write", path)?;
-        writer.finish().context("cannot write", path)
+        let mut writer = encoder.write_header().or_fail("cannot write", path)?;
+        writer.write_image_data(&self.pixels).or_fail("cannot write", path)?;
+        writer.finish().or_fail("cannot write", path)
     }
 }
 

@@ -1,1 +1,108 @@
-//! placeholder
+//! The `evaluate` stage: what a trained network does on every split of its data set.
+//!
+//! Writes four Parquet tables, all fractions in 0..=1:
+//!
+//! | file | a row is |
+//! |---|---|
+//! | `metrics.parquet` | the run: its facts, then its metrics |
+//! | `per_class.parquet` | a split and class: n, correct, accuracy |
+//! | `confusion.parquet` | a split, true class and predicted class: count |
+//! | `epochs.parquet` | an epoch of its training |
+
+mod predictions;
+mod tables;
+
+use std::fs;
+use std::path::Path;
+
+use dissim_api::formats::{Dataset, EpochLog, RunInfo, SplitName, read_json};
+use dissim_api::{Code, Context, Input, IoContext, ParamError, Params, Stage, StageError, Traits};
+use dissim_kernel::Network;
+use dissim_model::weights;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use predictions::{BATCH, Predictions};
+
+/// Below this ID test accuracy a run is dead.
+pub const DEAD_BELOW: f64 = 0.20;
+
+/// `with:` of an `evaluate` stage: nothing to choose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluateParams {}
+
+/// The `evaluate` stage.
+#[derive(Debug, Clone, Copy)]
+pub struct Evaluate;
+
+impl Stage for Evaluate {
+    fn kind(&self) -> &'static str {
+        "evaluate"
+    }
+
+    fn summary(&self) -> &'static str {
+        "Measures a trained network on every split of its data set."
+    }
+
+    fn code(&self) -> Code {
+        dissim_api::code!()
+    }
+
+    fn inputs(&self) -> &'static [Input] {
+        const { &[Input::one("model"), Input::one("data")] }
+    }
+
+    fn traits(&self) -> Traits {
+        Traits { backend: true, ..Traits::default() }
+    }
+
+    fn schema(&self) -> Value {
+        dissim_api::schema::<EvaluateParams>()
+    }
+
+    fn resolve(&self, given: &Params) -> Result<Params, Vec<ParamError>> {
+        Ok(dissim_api::resolve::<EvaluateParams>(given)?.1)
+    }
+
+    fn run(&self, context: &mut Context) -> Result<(), StageError> {
+        let model = context.input("model")?.to_path_buf();
+        let dataset = Dataset::read(context.input("data")?)?;
+        let run: RunInfo = read_json(&model.join("run.json"))?;
+        if run.dataset != dataset.info {
+            return Err(StageError::new("the model was trained on another data set")
+                .at(&model)
+                .help("let `needs: { model: .., data: .. }` share the axes of the data set"));
+        }
+        let epochs = read_epochs(&model.join("epochs.jsonl"))?;
+        let mut network = Network::new(&weights::read(&model.join("model.safetensors"))?, BATCH);
+        let names = SplitName::ALL.into_iter().filter(|n| *n != SplitName::Train);
+        let total = names.clone().count() as u64;
+        let mut splits = Vec::new();
+        for (done, name) in (1..).zip(names) {
+            splits.push(Predictions::of(&mut network, &dataset, name));
+            context.progress(done, total, "split", name.as_str());
+        }
+        let metrics = tables::Metrics::of(&splits);
+        for (name, value) in metrics.numbers() {
+            if let Some(value) = value {
+                context.metric(name, value);
+            }
+        }
+        let output = context.output();
+        tables::write(tables::metrics(&run, &epochs, &metrics), output, "metrics.parquet")?;
+        tables::write(tables::per_class(&splits), output, "per_class.parquet")?;
+        tables::write(tables::confusion(&splits), output, "confusion.parquet")?;
+        tables::write(tables::epochs(&epochs), output, "epochs.parquet")
+    }
+}
+
+fn read_epochs(path: &Path) -> Result<Vec<EpochLog>, StageError> {
+    let text = fs::read_to_string(path).or_fail("cannot read", path)?;
+    let parse = |line: &str| serde_json::from_str(line).or_fail("cannot parse JSON", path);
+    text.lines().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests;

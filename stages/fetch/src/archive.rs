@@ -20,7 +20,7 @@ pub(crate) fn unpack_tar_gz(
     wanted: &[&str],
     folder: &Path,
 ) -> Result<(), StageError> {
-    let file = BufReader::new(File::open(archive).context("cannot read", archive)?);
+    let file = BufReader::new(File::open(archive).or_fail("cannot read", archive)?);
     unpack_tar(GzDecoder::new(file), archive, wanted, folder)
 }
 
@@ -35,12 +35,12 @@ pub(crate) fn unpack_deb(archive: &Path, wanted: &[&str], folder: &Path) -> Resu
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .context("cannot start dpkg-deb", archive)?;
+        .or_fail("cannot start dpkg-deb", archive)?;
     let Some(tar) = child.stdout.take() else { unreachable!("stdout is piped") };
     let unpacked = unpack_tar(tar, archive, wanted, folder);
     // Its status says nothing: it may end by a broken pipe once the wanted files are out, and a
     // package that is damaged before that is a damaged tar here.
-    child.wait().context("cannot wait for dpkg-deb", archive)?;
+    child.wait().or_fail("cannot wait for dpkg-deb", archive)?;
     unpacked
 }
 
@@ -51,12 +51,12 @@ fn unpack_tar(
     wanted: &[&str],
     folder: &Path,
 ) -> Result<(), StageError> {
-    fs::create_dir_all(folder).context("cannot create", folder)?;
+    fs::create_dir_all(folder).or_fail("cannot create", folder)?;
     let mut found = 0;
     let mut members = tar::Archive::new(tar);
-    for member in members.entries().context("cannot unpack", archive)? {
-        let mut member = member.context("cannot unpack", archive)?;
-        let path = member.path().context("cannot unpack", archive)?;
+    for member in members.entries().or_fail("cannot unpack", archive)? {
+        let mut member = member.or_fail("cannot unpack", archive)?;
+        let path = member.path().or_fail("cannot unpack", archive)?;
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
         if !member.header().entry_type().is_file() || !wanted.contains(&name.as_str()) {
             continue;
@@ -66,8 +66,8 @@ fn unpack_tar(
             return Err(StageError::new(what).at(archive));
         }
         let target = folder.join(&name);
-        let mut file = File::create(&target).context("cannot create", &target)?;
-        io::copy(&mut member, &mut file).context("cannot unpack", archive)?;
+        let mut file = File::create(&target).or_fail("cannot create", &target)?;
+        io::copy(&mut member, &mut file).or_fail("cannot unpack", archive)?;
         found += 1;
     }
     if found == 0 {

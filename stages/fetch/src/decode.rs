@@ -69,7 +69,7 @@ fn cifar_half(
     for (i, name) in names.iter().enumerate() {
         let extension = if binary { "bin" } else { "png" };
         let path = folder.join(format!("{name}.{extension}"));
-        let file = BufReader::new(File::open(&path).context("cannot read", &path)?);
+        let file = BufReader::new(File::open(&path).or_fail("cannot read", &path)?);
         let read = if binary {
             cifar::read_binary(file, n, &mut images, &mut labels)
         } else {
@@ -81,7 +81,7 @@ fn cifar_half(
     if !binary {
         // The package spells it so.
         let path = folder.join(format!("{half}_lables.json"));
-        let file = File::open(&path).context("cannot read", &path)?;
+        let file = File::open(&path).or_fail("cannot read", &path)?;
         labels =
             cifar::read_labels(file, names.len() * n).map_err(|e| StageError::new(e).at(path))?;
     }
@@ -92,12 +92,12 @@ fn cifar_half(
 fn open(folder: &Path, name: &str) -> Result<(PathBuf, Box<dyn Read>), StageError> {
     let plain = folder.join(name);
     if plain.is_file() {
-        let file = BufReader::new(File::open(&plain).context("cannot read", &plain)?);
+        let file = BufReader::new(File::open(&plain).or_fail("cannot read", &plain)?);
         return Ok((plain, Box::new(file)));
     }
     let gzipped = folder.join(format!("{name}.gz"));
     if gzipped.is_file() {
-        let file = BufReader::new(File::open(&gzipped).context("cannot read", &gzipped)?);
+        let file = BufReader::new(File::open(&gzipped).or_fail("cannot read", &gzipped)?);
         return Ok((gzipped, Box::new(MultiGzDecoder::new(file))));
     }
     Err(StageError::new(format!("no {name} or {name}.gz")).at(folder))

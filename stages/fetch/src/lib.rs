@@ -143,7 +143,7 @@ fn try_source(
     });
     // Files that turned out bad must not be taken for a finished download the next time; good ones
     // have done their work.
-    fs::remove_dir_all(work).context("cannot remove", work)?;
+    fs::remove_dir_all(work).or_fail("cannot remove", work)?;
     checked
 }
 

@@ -54,7 +54,7 @@ impl Source {
     ) -> Result<PathBuf, StageError> {
         let files = facts.form.files();
         let unpacked = work.join("unpacked");
-        fs::create_dir_all(work).context("cannot create", work)?;
+        fs::create_dir_all(work).or_fail("cannot create", work)?;
         match *self {
             Self::Folder(ref folder) => local(folder, files, &unpacked),
             Self::Remote(Origin::Files { base, names, bytes }) => {
@@ -91,7 +91,7 @@ fn local(folder: &Path, files: &[&str], unpacked: &Path) -> Result<PathBuf, Stag
     if files.iter().any(|name| folder.join(name).is_file()) {
         return Ok(folder.to_path_buf());
     }
-    let entries = fs::read_dir(folder).context("cannot list", folder)?;
+    let entries = fs::read_dir(folder).or_fail("cannot list", folder)?;
     let mut archives: Vec<PathBuf> = entries
         .filter_map(Result::ok)
         .map(|entry| entry.path())

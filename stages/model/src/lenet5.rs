@@ -190,8 +190,8 @@ mod tests {
             for (i, (fused, plain)) in network.grad().iter().zip(&gradient).enumerate() {
                 prop_assert!((fused - plain).abs() < 1e-4, "weight {i}: {fused} {plain}");
             }
-            let logits = forward.logits.into_data().to_vec::<f32>().unwrap();
-            let z = forward.embedding.into_data().to_vec::<f32>().unwrap();
+            let logits = forward.logits.into_data().try_to_vec::<f32>().unwrap();
+            let z = forward.embedding.into_data().try_to_vec::<f32>().unwrap();
             let outputs = network.predict(&images, &rows);
             for i in 0..n {
                 for c in 0..CLASSES {

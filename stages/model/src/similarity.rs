@@ -132,7 +132,7 @@ mod tests {
             let grad = if slots(&groups).1 == 0 {
                 vec![0.0; z.len()]
             } else {
-                leaf.grad(&loss.backward()).unwrap().into_data().to_vec::<f32>().unwrap()
+                leaf.grad(&loss.backward()).unwrap().into_data().try_to_vec::<f32>().unwrap()
             };
             for i in 0..z.len() {
                 let value = |delta: f64| {

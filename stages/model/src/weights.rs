@@ -37,7 +37,7 @@ pub fn write(path: &Path, weights: &[f32]) -> Result<(), StageError> {
         .iter()
         .map(|(name, shape, range)| (*name, shape.to_vec(), &weights[range.clone()]))
         .collect();
-    fs::write(path, to_bytes(&tensors, path)?).context("cannot write", path)
+    fs::write(path, to_bytes(&tensors, path)?).or_fail("cannot write", path)
 }
 
 /// Reads what [`write`] wrote, or what PyTorch saved under the same names.
@@ -45,11 +45,11 @@ pub fn write(path: &Path, weights: &[f32]) -> Result<(), StageError> {
 /// # Errors
 /// When the file is missing or damaged, or a parameter is absent or of another shape or type.
 pub fn read(path: &Path) -> Result<Vec<f32>, StageError> {
-    let bytes = fs::read(path).context("cannot read", path)?;
-    let file = SafeTensors::deserialize(&bytes).context("not a safetensors file", path)?;
+    let bytes = fs::read(path).or_fail("cannot read", path)?;
+    let file = SafeTensors::deserialize(&bytes).or_fail("not a safetensors file", path)?;
     let mut weights = vec![0.0; layout::WEIGHTS];
     for (name, shape, range) in PARAMETERS {
-        let tensor = file.tensor(name).context(&format!("no parameter `{name}`"), path)?;
+        let tensor = file.tensor(name).or_fail(&format!("no parameter `{name}`"), path)?;
         if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
             let (dtype, found) = (tensor.dtype(), tensor.shape());
             return Err(StageError::new(format!(
@@ -104,10 +104,10 @@ fn to_bytes(tensors: &[(&str, Vec<usize>, &[f32])], path: &Path) -> Result<Vec<u
             Ok((*name, TensorView::new(Dtype::F32, shape.clone(), data)?))
         })
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .context("cannot lay out weights", path)?;
+        .or_fail("cannot lay out weights", path)?;
     // PyTorch's own marker: some loaders ask for it.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize(views, Some(metadata)).context("cannot lay out weights", path)
+    safetensors::serialize(views, Some(metadata)).or_fail("cannot lay out weights", path)
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {

@@ -1,1 +1,112 @@
-//! placeholder
+//! The `report` stage: figures, tables and one self-contained page.
+//!
+//! Writes `index.html` (no network: figures and samples are in it), `figures/*.svg` and `*.png`,
+//! and `tables/`. The bytes depend on the results and the shape of the pipeline alone.
+
+mod figure;
+mod headline;
+mod page;
+mod runs;
+
+use std::fs;
+use std::path::Path;
+
+use dissim_api::{Code, Context, Input, IoContext, ParamError, Params, Stage, StageError, Traits};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// `with:` of a `report` stage: nothing to choose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportParams {}
+
+/// The `report` stage.
+#[derive(Debug, Clone, Copy)]
+pub struct Report;
+
+impl Stage for Report {
+    fn kind(&self) -> &'static str {
+        "report"
+    }
+
+    fn summary(&self) -> &'static str {
+        "Draws the figures of the study and writes the page that shows them."
+    }
+
+    fn code(&self) -> Code {
+        dissim_api::code!()
+    }
+
+    fn inputs(&self) -> &'static [Input] {
+        const { &[Input::one("results"), Input::many("samples").optional()] }
+    }
+
+    fn traits(&self) -> Traits {
+        Traits { pipeline: true, published: true, ..Traits::default() }
+    }
+
+    fn schema(&self) -> Value {
+        dissim_api::schema::<ReportParams>()
+    }
+
+    fn resolve(&self, given: &Params) -> Result<Params, Vec<ParamError>> {
+        Ok(dissim_api::resolve::<ReportParams>(given)?.1)
+    }
+
+    fn run(&self, context: &mut Context) -> Result<(), StageError> {
+        let results = context.input("results")?.to_path_buf();
+        let output = context.output().to_path_buf();
+        let runs = runs::read(&results.join("runs.parquet"))?;
+        for folder in ["figures", "tables"] {
+            let folder = output.join(folder);
+            fs::create_dir_all(&folder).or_fail("cannot make", &folder)?;
+        }
+        for name in ["runs.csv", "summary.csv", "summary.md"] {
+            let (from, to) = (results.join(name), output.join("tables").join(name));
+            fs::copy(&from, &to).or_fail("cannot copy", &from)?;
+        }
+        let mut figures = Vec::new();
+        for (done, panel) in (1..).zip(figure::panels(&runs)) {
+            let base = output.join("figures").join(&panel.name);
+            figure::write(&panel, &base)?;
+            let svg = base.with_extension("svg");
+            let svg = fs::read_to_string(&svg).or_fail("cannot read", &svg)?;
+            figures.push(page::Figure { name: panel.name, caption: panel.caption, svg });
+            context.progress(done, 2, "figure", "");
+        }
+        let samples = match context.inputs("samples").first() {
+            Some(artifact) => sample_grid(&artifact.path, &output)?,
+            None => None,
+        };
+        let page = page::Page {
+            pipeline: context.pipeline().cloned(),
+            headline: headline::sentences(&runs),
+            figures,
+            samples,
+            summary: read(&results.join("summary.md"))?,
+            runs,
+        };
+        let path = output.join("index.html");
+        fs::write(&path, page.render()?).or_fail("cannot write", &path)
+    }
+}
+
+fn read(path: &Path) -> Result<String, StageError> {
+    fs::read_to_string(path).or_fail("cannot read", path)
+}
+
+/// The sample grid of a data set, kept as a figure; none where the data set has none.
+fn sample_grid(dataset: &Path, output: &Path) -> Result<Option<Vec<u8>>, StageError> {
+    let path = dataset.join("samples.png");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let bytes = fs::read(&path).or_fail("cannot read", &path)?;
+    let target = output.join("figures/samples.png");
+    fs::write(&target, &bytes).or_fail("cannot write", &target)?;
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ pub mod normal;
 pub mod paired;
 pub mod share;
 pub mod sign_flip;
+pub mod student;
 
 /// Lower and upper end of an interval.
 #[derive(Debug, Clone, Copy, PartialEq)]

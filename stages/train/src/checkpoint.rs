@@ -95,6 +95,6 @@ impl Store {
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
     use dissim_api::IoContext as _;
     let temporary = path.with_extension("tmp");
-    fs::write(&temporary, bytes).context("cannot write a checkpoint", &temporary)?;
-    fs::rename(&temporary, path).context("cannot write a checkpoint", path)
+    fs::write(&temporary, bytes).or_fail("cannot write a checkpoint", &temporary)?;
+    fs::rename(&temporary, path).or_fail("cannot write a checkpoint", path)
 }

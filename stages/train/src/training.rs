@@ -137,8 +137,8 @@ fn finish(
     weights::write(&output.join("model.safetensors"), &state.weights)?;
     let path = output.join("epochs.jsonl");
     let lines = epochs.iter().map(|e| serde_json::to_string(e).map(|line| line + "\n"));
-    let text: String = lines.collect::<Result<_, _>>().context("cannot write JSON", &path)?;
-    fs::write(&path, text).context("cannot write", &path)?;
+    let text: String = lines.collect::<Result<_, _>>().or_fail("cannot write JSON", &path)?;
+    fs::write(&path, text).or_fail("cannot write", &path)?;
     let info = RunInfo {
         params: context.raw_params().clone(),
         dataset: dataset.info.clone(),

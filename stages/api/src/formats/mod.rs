@@ -32,9 +32,9 @@ use crate::{IoContext, StageError};
 /// # Errors
 /// When the file cannot be written.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StageError> {
-    let mut text = serde_json::to_string_pretty(value).context("cannot write JSON", path)?;
+    let mut text = serde_json::to_string_pretty(value).or_fail("cannot write JSON", path)?;
     text.push('\n');
-    fs::write(path, text).context("cannot write", path)
+    fs::write(path, text).or_fail("cannot write", path)
 }
 
 /// Reads a JSON file.
@@ -42,6 +42,6 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StageError
 /// # Errors
 /// When the file cannot be read or is not such JSON.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StageError> {
-    let text = fs::read(path).context("cannot read", path)?;
-    serde_json::from_slice(&text).context("cannot parse JSON", path)
+    let text = fs::read(path).or_fail("cannot read", path)?;
+    serde_json::from_slice(&text).or_fail("cannot parse JSON", path)
 }

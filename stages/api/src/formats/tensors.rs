@@ -33,9 +33,9 @@ pub(super) fn write(path: &Path, tensors: &[Tensor<'_>]) -> Result<(), StageErro
         .iter()
         .map(|t| Ok((t.name.as_str(), TensorView::new(t.dtype, t.shape.clone(), &t.bytes)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .context("cannot lay out tensors", path)?;
-    let bytes = safetensors::serialize(views, None).context("cannot lay out tensors", path)?;
-    fs::write(path, bytes).context("cannot write", path)
+        .or_fail("cannot lay out tensors", path)?;
+    let bytes = safetensors::serialize(views, None).or_fail("cannot lay out tensors", path)?;
+    fs::write(path, bytes).or_fail("cannot write", path)
 }
 
 /// A safetensors file of which only the header has been read, and checked against the file's size.
@@ -52,8 +52,8 @@ impl File {
         let damaged = |what: String| {
             StageError::new(format!("not a whole safetensors file: {what}")).at(path)
         };
-        let mut file = fs::File::open(path).context("cannot read", path)?;
-        let size = file.metadata().context("cannot read", path)?.len();
+        let mut file = fs::File::open(path).or_fail("cannot read", path)?;
+        let size = file.metadata().or_fail("cannot read", path)?.len();
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(|_| damaged(format!("it has {size} bytes")))?;
         let length = u64::from_le_bytes(length);
@@ -61,7 +61,7 @@ impl File {
             return Err(damaged(format!("a header of {length} bytes in a file of {size}")));
         }
         let mut text = Vec::new();
-        file.take(length).read_to_end(&mut text).context("cannot read", path)?;
+        file.take(length).read_to_end(&mut text).or_fail("cannot read", path)?;
         let header: Metadata =
             serde_json::from_slice(&text).map_err(|e| damaged(format!("its header: {e}")))?;
         let (data, bytes) = (8 + length, header.data_len() as u64);
@@ -105,7 +105,7 @@ impl File {
             file.seek(SeekFrom::Start(self.data + start as u64))?;
             file.read_exact(&mut bytes)
         };
-        read().context("cannot read", &self.path)?;
+        read().or_fail("cannot read", &self.path)?;
         Ok(bytes)
     }
 }

@@ -1,0 +1,165 @@
+//! The command line: one file a command.
+
+mod graph;
+mod run;
+mod show;
+mod status;
+mod target;
+mod why;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::execute;
+use crate::graph::Study;
+use crate::parse::{self, LoadOptions};
+use crate::registry::Registry;
+use crate::store::Store;
+
+/// Declarative, cached machine-learning studies: edit pipeline.yaml, rerun, and only what the edit
+/// touches is computed again.
+#[derive(Debug, Parser)]
+#[command(name = "dissim", version)]
+struct Cli {
+    /// The pipeline; by default pipeline.yaml here or in the nearest folder above.
+    #[arg(long, global = true, value_name = "FILE")]
+    file: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command that reads the pipeline.
+#[derive(Debug, Clone, Args)]
+struct Selection {
+    /// The profile, in place of default_profile.
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Sets a parameter, or any value by its path: seeds=5, stages.train.with.epochs=3.
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs what is not in the cache: all of it, or TARGETs and what they need.
+    Run(run::RunArgs),
+    /// Hits, misses and failures, stage by stage.
+    Status(status::StatusArgs),
+    /// What makes a task stale: the parameter, file, code or upstream task, old -> new.
+    Why(why::WhyArgs),
+    /// Parameters, inputs, outputs, metrics and provenance of a task.
+    Show(show::ShowArgs),
+    /// The kept log of a task.
+    Log(show::LogArgs),
+    /// The pipeline as mermaid or dot.
+    Graph(graph::GraphArgs),
+    /// Runs one task from its spec; what the runner starts for every miss.
+    #[command(hide = true)]
+    Task {
+        /// The spec.
+        spec: PathBuf,
+    },
+}
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+enum Failure {
+    /// A task failed; it was said already.
+    Task,
+    /// The input is wrong: this is what to tell.
+    Input(String),
+    /// A signal ended it; it was said already.
+    Interrupted,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        // Who reads a pipe may stop when they have seen enough.
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::Interrupted;
+        }
+        Self::Input(format!("error: {error}\n"))
+    }
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// Runs the command line; the exit code is 0 on success, 1 when a task failed, 2 when the input is
+/// wrong, 130 when interrupted.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let registry = Registry::builtin();
+    let result = match &cli.command {
+        Command::Task { spec } => {
+            let done = execute::serve_task(spec, &registry);
+            return if done { ExitCode::SUCCESS } else { ExitCode::from(1) };
+        }
+        Command::Run(args) => run::run(&cli, args, &registry),
+        Command::Status(args) => status::status(&cli, args, &registry),
+        Command::Why(args) => why::why(&cli, args, &registry),
+        Command::Show(args) => show::show(&cli, args, &registry),
+        Command::Log(args) => show::log(&cli, args, &registry),
+        Command::Graph(args) => graph::graph(&cli, args, &registry),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Task) => ExitCode::from(1),
+        Err(Failure::Interrupted) => ExitCode::from(130),
+        Err(Failure::Input(message)) => {
+            // Nothing is left to do where even this cannot be said.
+            let _ = io::stderr().write_all(message.as_bytes());
+            ExitCode::from(2)
+        }
+    }
+}
+
+impl Cli {
+    /// Loads the pipeline and opens its store.
+    fn open(&self, selection: &Selection, registry: &Registry) -> Result<(Study, Store)> {
+        let file = match &self.file {
+            Some(file) => file.clone(),
+            None => find_pipeline()?,
+        };
+        let options =
+            LoadOptions { profile: selection.profile.clone(), set: selection.set.clone() };
+        let study = parse::load(&file, &options, registry)
+            .map_err(|errors| Failure::Input(errors.render(colour())))?;
+        let store = Store::open(&study.root.join("cache"))?;
+        Ok((study, store))
+    }
+}
+
+/// pipeline.yaml in this folder or the nearest above.
+fn find_pipeline() -> Result<PathBuf> {
+    let here = std::env::current_dir()?;
+    let found = here.ancestors().map(|d| d.join("pipeline.yaml")).find(|f| f.is_file());
+    let Some(found) = found else {
+        return Err(Failure::Input(format!(
+            "error: no pipeline.yaml in {} or above it\n  help: go to your study's folder, or name the file with --file\n",
+            here.display()
+        )));
+    };
+    // A file in this folder is shown by its name alone.
+    let short = found.strip_prefix(&here).map(PathBuf::from);
+    Ok(short.unwrap_or(found))
+}
+
+/// Whether messages to stderr are coloured.
+fn colour() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// Writes a result to stdout.
+fn print(text: &str) -> Result<()> {
+    Ok(io::stdout().lock().write_all(text.as_bytes())?)
+}
+
+/// Writes a result to stdout as JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
+    print(&(text + "\n"))
+}

@@ -1,0 +1,74 @@
+//! `dissim status`.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Cli, Result, Selection, print, print_json};
+use crate::plan::{Planner, State};
+use crate::registry::Registry;
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    selection: Selection,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How the tasks of a stage stand.
+#[derive(Debug, Default, Serialize)]
+struct Row {
+    stage: String,
+    kind: String,
+    tasks: usize,
+    hits: usize,
+    misses: usize,
+    waiting: usize,
+    failed: usize,
+}
+
+pub(super) fn status(cli: &Cli, args: &StatusArgs, registry: &Registry) -> Result<()> {
+    let (study, store) = cli.open(&args.selection, registry)?;
+    let mut planner = Planner::new(&study, &store);
+    let states = planner.plan();
+    planner.save()?;
+    let mut rows = Vec::new();
+    for stage in &study.stages {
+        let kind = stage.stage.kind().to_owned();
+        let mut row = Row { stage: stage.name.clone(), kind, tasks: stage.tasks.len(), ..Row::default() };
+        for state in &states[stage.tasks.clone()] {
+            match state {
+                State::Hit(_) => row.hits += 1,
+                State::Miss(d) if store.failed_log(&d.key()).exists() => row.failed += 1,
+                State::Miss(_) => row.misses += 1,
+                State::Waiting => row.waiting += 1,
+                State::Broken(_) => row.failed += 1,
+            }
+        }
+        rows.push(row);
+    }
+    if args.json {
+        return print_json(&rows);
+    }
+    let width = rows.iter().map(|r| r.stage.len()).max().unwrap_or(0).max("stage".len());
+    let mut text = format!(
+        "{:width$}  {:>6} {:>6} {:>6} {:>8} {:>7}\n",
+        "stage", "tasks", "hits", "misses", "waiting", "failed"
+    );
+    let mut total = Row { stage: "total".into(), ..Row::default() };
+    for row in &rows {
+        text += &line(row, width);
+        total.tasks += row.tasks;
+        total.hits += row.hits;
+        total.misses += row.misses;
+        total.waiting += row.waiting;
+        total.failed += row.failed;
+    }
+    print(&(text + &line(&total, width)))
+}
+
+fn line(row: &Row, width: usize) -> String {
+    let Row { stage, tasks, hits, misses, waiting, failed, .. } = row;
+    format!("{stage:width$}  {tasks:>6} {hits:>6} {misses:>6} {waiting:>8} {failed:>7}\n")
+}

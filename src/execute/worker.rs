@@ -1,0 +1,205 @@
+//! One task's turn: lock its key, look again, run its process, keep what it made.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use dissim_api::{Code, Progress, TaskSpec, files};
+
+use super::process::{self, Cancel, End};
+use super::{RunOptions, TaskId};
+use crate::digest::Digest;
+use crate::graph::Study;
+use crate::key::Description;
+use crate::plan::Planner;
+use crate::store::{Record, RunFolder, Store};
+
+/// How often a lock that another runner holds is tried.
+const LOCK_POLL: Duration = Duration::from_millis(50);
+/// Lines of a log that a failure shows.
+const LOG_TAIL: usize = 15;
+
+/// What a worker tells the scheduler.
+pub(super) enum Message {
+    Progress(TaskId, Progress),
+    Finished(TaskId, Box<Outcome>),
+}
+
+/// How a task's turn ended.
+pub(super) enum Outcome {
+    /// It ran, and its record is written.
+    Ran(Record),
+    /// Another runner computed it meanwhile.
+    TakenOver(Record),
+    /// It failed, in words.
+    Failed(String),
+    /// A signal ended it.
+    Cancelled,
+}
+
+/// Everything a worker needs, so that it shares nothing with the scheduler.
+pub(super) struct Job<'a> {
+    study: &'a Study,
+    store: &'a Store,
+    task: TaskId,
+    description: Box<Description>,
+    key: Digest,
+    code: Code,
+    program: PathBuf,
+    folder: PathBuf,
+}
+
+impl<'a> Job<'a> {
+    pub fn new(
+        study: &'a Study,
+        store: &'a Store,
+        task: TaskId,
+        description: Box<Description>,
+        folder: &RunFolder,
+        options: &RunOptions,
+        planner: &mut Planner<'_>,
+    ) -> Self {
+        let key = description.key();
+        let folder = folder.path().join(task.to_string());
+        let (_, code) = planner.code(task);
+        Self { study, store, task, description, key, code, program: options.program.clone(), folder }
+    }
+
+    /// Runs the task and reports; never panics the runner.
+    pub fn run(self, cancel: &Cancel, sender: &Sender<Message>) {
+        let outcome = self.turn(cancel, sender).unwrap_or_else(|e| Outcome::Failed(e.to_string()));
+        let _ = fs::remove_dir_all(&self.folder);
+        // The scheduler is gone only when the run is being torn down.
+        let _ = sender.send(Message::Finished(self.task, Box::new(outcome)));
+    }
+
+    fn turn(&self, cancel: &Cancel, sender: &Sender<Message>) -> io::Result<Outcome> {
+        let _lock = loop {
+            if cancel.requested() {
+                return Ok(Outcome::Cancelled);
+            }
+            match self.store.try_lock(&self.key)? {
+                Some(lock) => break lock,
+                None => std::thread::sleep(LOCK_POLL),
+            }
+        };
+        if let Some(record) = self.store.record(&self.key)
+            && self.store.whole(&record.artifact).is_some()
+        {
+            return Ok(Outcome::TakenOver(record));
+        }
+        let spec = self.prepare()?;
+        let started = SystemTime::now();
+        let clock = Instant::now();
+        let log = self.folder.join("log");
+        let mut metrics = BTreeMap::new();
+        let ended = process::run(&self.program, &self.folder, &log, cancel, |event| match event {
+            dissim_api::Event::Progress(progress) => {
+                let _ = sender.send(Message::Progress(self.task, progress));
+            }
+            dissim_api::Event::Metric { name, value } => drop(metrics.insert(name, value)),
+            _ => {}
+        })?;
+        let why = match ended.end {
+            End::Done => self.changed_files()?,
+            End::Failed(why) => Some(why),
+            End::Cancelled => return Ok(Outcome::Cancelled),
+        };
+        let text = fs::read(&log).unwrap_or_default();
+        if let Some(why) = why {
+            let kept = self.store.failed_log(&self.key);
+            fs::write(&kept, &text)?;
+            self.store.put_latest(&self.study.tasks[self.task].name, &self.key)?;
+            return Ok(Outcome::Failed(failure(&why, &text, &kept)));
+        }
+        let artifact = self.store.commit(&spec.output)?;
+        let record = Record {
+            version: Record::VERSION,
+            key: self.key.clone(),
+            task: self.study.tasks[self.task].name.clone(),
+            description: (*self.description).clone(),
+            artifact,
+            started: started.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+            duration_s: clock.elapsed().as_secs_f64(),
+            peak_memory_bytes: ended.peak_memory_bytes,
+            host: host(),
+            log: self.store.put(&text)?,
+            metrics,
+            dissim: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        self.store.put_record(&record, &self.code)?;
+        let _ = fs::remove_dir_all(&spec.scratch);
+        Ok(Outcome::Ran(record))
+    }
+
+    /// Lays out inputs, an empty output folder and the spec.
+    fn prepare(&self) -> io::Result<TaskSpec> {
+        let _ = fs::remove_dir_all(&self.folder);
+        let output = self.folder.join("output");
+        fs::create_dir_all(&output)?;
+        let mut inputs = BTreeMap::new();
+        for (name, artifacts) in &self.description.inputs {
+            let mut specs = Vec::new();
+            for (i, input) in artifacts.iter().enumerate() {
+                let path = self.folder.join("inputs").join(name).join(i.to_string());
+                self.store.materialise(&input.artifact, &path)?;
+                specs.push(dissim_api::InputArtifact { task: input.task.clone(), path });
+            }
+            inputs.insert(name.clone(), specs);
+        }
+        let spec = TaskSpec {
+            version: TaskSpec::VERSION,
+            task: self.study.tasks[self.task].name.clone(),
+            kind: self.description.kind.clone(),
+            params: self.description.params.clone(),
+            inputs,
+            output,
+            scratch: self.store.scratch(&self.key)?,
+            project: self.study.root.clone(),
+            backend: self.study.backend.clone(),
+            pipeline: self.description.pipeline.clone(),
+        };
+        fs::write(self.folder.join("spec.json"), serde_json::to_vec_pretty(&spec)?)?;
+        Ok(spec)
+    }
+
+    /// A project file that is not what the key says it was: the result is of neither.
+    fn changed_files(&self) -> io::Result<Option<String>> {
+        let mut digests = self.store.file_digests();
+        let mut now = BTreeMap::new();
+        for pattern in &self.study.tasks[self.task].files {
+            for file in files::expand(&self.study.root, pattern).unwrap_or_default() {
+                let digest = digests.digest(&self.study.root, &file).ok();
+                now.insert(file.to_string_lossy().into_owned(), digest);
+            }
+        }
+        let before = &self.description.files;
+        let same = |(name, digest): (&String, &Option<Digest>)| before.get(name) == digest.as_ref();
+        if now.len() == before.len() && now.iter().all(same) {
+            return Ok(None);
+        }
+        let changed = now.iter().find(|(n, d)| before.get(*n) != d.as_ref()).map(|(n, _)| n.as_str());
+        let gone = before.keys().find(|n| !now.contains_key(*n)).map(String::as_str);
+        let name = changed.or(gone).unwrap_or("a file");
+        Ok(Some(format!("`{name}` changed while the task ran; its result was not kept: run again")))
+    }
+}
+
+/// A failure with the end of its log and where the whole log is.
+fn failure(why: &str, log: &[u8], kept: &Path) -> String {
+    let text = String::from_utf8_lossy(log);
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = &lines[lines.len().saturating_sub(LOG_TAIL)..];
+    let mut message = why.to_owned();
+    for line in tail {
+        message += &format!("\n  | {line}");
+    }
+    message + &format!("\n  log: {}", kept.display())
+}
+
+fn host() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "unknown".into(), |h| h.to_string_lossy().into_owned())
+}

@@ -1,0 +1,444 @@
+//! From stages to tasks: grids, joins on shared axes, and equal tasks made one.
+
+mod grid;
+mod join;
+mod order;
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use dissim_api::{Arity, Params, Stage};
+use serde_json::Value;
+
+use crate::graph::{Need, StageId, StageNode, Task, TaskId};
+use crate::parse::{
+    Document, PipelineError, Place, StageEntry, Values, suggest_or_list, suggestion,
+};
+use crate::registry::Registry;
+use join::{Binding, Upstream};
+
+/// Axes of a task in order.
+pub(crate) type Axes = Vec<(String, Value)>;
+
+/// Expands every stage; none, with errors, where something is wrong.
+pub(crate) fn expand(
+    document: &Document,
+    values: &Values,
+    registry: &Registry,
+    root: &Path,
+    errors: &mut Vec<PipelineError>,
+) -> Option<(Vec<StageNode>, Vec<Task>)> {
+    let before = errors.len();
+    let kinds = kinds(document, registry, errors);
+    let order = order::order(document, errors);
+    if errors.len() > before {
+        // Parameters can be checked without tasks, so that their errors are not held back.
+        for (entry, stage) in document.stages.iter().zip(&kinds) {
+            if let Some(stage) = stage {
+                check_parameters(entry, stage.as_ref(), values, errors);
+            }
+        }
+        return None;
+    }
+    let mut expansion = Expansion { stages: Vec::new(), tasks: Vec::new(), ids: HashMap::new() };
+    for index in order {
+        let (entry, stage) = (&document.stages[index], kinds[index].clone()?);
+        expansion.stage(entry, stage, values, root, errors);
+    }
+    (errors.len() == before).then_some((expansion.stages, expansion.tasks))
+}
+
+/// The kind of every stage, and the inputs that its kind does or does not have.
+fn kinds(
+    document: &Document,
+    registry: &Registry,
+    errors: &mut Vec<PipelineError>,
+) -> Vec<Option<Arc<dyn Stage>>> {
+    let mut found = Vec::new();
+    for entry in &document.stages {
+        let (kind, place) = &entry.kind;
+        let stage = registry.get(kind).cloned();
+        match &stage {
+            Some(stage) => check_inputs(entry, stage.as_ref(), errors),
+            None => {
+                let kinds: Vec<_> = registry.kinds().collect();
+                let error = PipelineError::new(place.clone(), format!("no stage kind `{kind}`"));
+                errors.push(error.help(suggest_or_list(kind, &kinds)));
+            }
+        }
+        found.push(stage);
+    }
+    found
+}
+
+fn check_inputs(entry: &StageEntry, stage: &dyn Stage, errors: &mut Vec<PipelineError>) {
+    let (name, kind) = (&entry.key.name, stage.kind());
+    for input in stage.inputs().iter().filter(|input| input.required) {
+        if !entry.needs.iter().any(|need| need.input.name == input.name) {
+            let message = format!("stage `{name}` does not say where its `{}` comes from", input.name);
+            let help = format!("add `needs: {{ {}: .. }}`", input.name);
+            errors.push(PipelineError::new(entry.key.place.clone(), message).help(help));
+        }
+    }
+    if stage.traits().open_inputs {
+        return;
+    }
+    let known: Vec<_> = stage.inputs().iter().map(|input| input.name).collect();
+    for need in entry.needs.iter().filter(|need| !known.contains(&need.input.name.as_str())) {
+        let written = &need.input.name;
+        let message = format!("kind `{kind}` has no input `{written}`");
+        let help = suggest_or_list(written, &known);
+        errors.push(PipelineError::new(need.input.place.clone(), message).help(help));
+    }
+}
+
+/// Resolves `with` alone; only errors about parameters that it names are kept.
+fn check_parameters(
+    entry: &StageEntry,
+    stage: &dyn Stage,
+    values: &Values,
+    errors: &mut Vec<PipelineError>,
+) {
+    if let Some(with) = with(entry, values, errors)
+        && let Err(found) = stage.resolve(&with)
+    {
+        let known = properties(stage);
+        for error in found {
+            let place = error.name.as_deref().and_then(|n| place_of(entry, n));
+            if let Some(place) = place {
+                errors.push(parameter_error(place, &error, &known));
+            }
+        }
+    }
+}
+
+fn with(entry: &StageEntry, values: &Values, errors: &mut Vec<PipelineError>) -> Option<Params> {
+    let pairs: Vec<_> = entry
+        .with
+        .iter()
+        .map(|(key, node)| Some((key.name.clone(), values.value(node, errors)?)))
+        .collect();
+    pairs.into_iter().collect()
+}
+
+/// The names of a kind's parameters.
+fn properties(stage: &dyn Stage) -> BTreeSet<String> {
+    let schema = stage.schema();
+    let properties = schema.get("properties").and_then(Value::as_object);
+    properties.map(|p| p.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// Where a parameter is written: under `with`, or as an axis.
+fn place_of(entry: &StageEntry, name: &str) -> Option<Place> {
+    let axes = entry.grids.iter().flatten();
+    let mut written = entry.with.iter().chain(axes);
+    let (key, node) = written.find(|(key, _)| key.name == name)?;
+    Some(if matches!(node.place, Place::Nowhere) { key.place.clone() } else { node.place.clone() })
+}
+
+fn parameter_error(
+    place: Place,
+    error: &dissim_api::ParamError,
+    known: &BTreeSet<String>,
+) -> PipelineError {
+    let built = PipelineError::new(place, error.message.clone());
+    let unknown = error.name.as_ref().filter(|name| !known.contains(*name));
+    match unknown.and_then(|name| suggestion(name, known.iter().map(String::as_str))) {
+        Some(help) => built.help(help),
+        None => built,
+    }
+}
+
+struct Expansion {
+    stages: Vec<StageNode>,
+    tasks: Vec<Task>,
+    ids: HashMap<String, StageId>,
+}
+
+impl Expansion {
+    fn stage(
+        &mut self,
+        entry: &StageEntry,
+        stage: Arc<dyn Stage>,
+        values: &Values,
+        root: &Path,
+        errors: &mut Vec<PipelineError>,
+    ) {
+        let before = errors.len();
+        let known = properties(stage.as_ref());
+        let with = with(entry, values, errors);
+        let combinations = grid::combinations(entry, values, errors);
+        let needs = self.upstreams(entry, stage.as_ref(), errors);
+        let first = self.tasks.len();
+        if let (Some(with), Some(combinations)) = (with, combinations)
+            && errors.len() == before
+        {
+            self.check_axes(entry, stage.kind(), &known, &needs, errors);
+            let builder =
+                Builder { entry, stage: stage.as_ref(), with: &with, known: &known, needs: &needs, root };
+            let built = builder.tasks(self, &combinations, self.stages.len(), errors);
+            self.tasks.extend(built);
+        }
+        let mut needed: Vec<StageId> = Vec::new();
+        for need in needs.iter().flat_map(|n| &n.upstreams) {
+            if !needed.contains(&need.stage) {
+                needed.push(need.stage);
+            }
+        }
+        self.ids.insert(entry.key.name.clone(), self.stages.len());
+        self.stages.push(StageNode {
+            name: entry.key.name.clone(),
+            stage,
+            needs: needed,
+            tasks: first..self.tasks.len(),
+        });
+    }
+
+    /// What every input refers to, selected but not yet joined, in the order of the file.
+    fn upstreams(
+        &self,
+        entry: &StageEntry,
+        stage: &dyn Stage,
+        errors: &mut Vec<PipelineError>,
+    ) -> Vec<InputRefs> {
+        let mut found = Vec::new();
+        for need in &entry.needs {
+            let declared = stage.inputs().iter().find(|i| i.name == need.input.name);
+            let many = match declared {
+                Some(input) => input.arity == Arity::Many,
+                None => need.refers.iter().any(|(text, _)| text.contains('[')) || need.refers.len() > 1,
+            };
+            if !many && need.refers.len() > 1 {
+                let message = format!("input `{}` takes one task, and a list was given", need.input.name);
+                errors.push(PipelineError::new(need.input.place.clone(), message));
+            }
+            let select = |(text, place): &(String, Place)| {
+                join::select(text, &self.ids, &self.stages, &self.tasks)
+                    .map_err(|error| PipelineError { place: place.clone(), ..error })
+            };
+            let mut upstreams = Vec::new();
+            for refers in &need.refers {
+                match select(refers) {
+                    Ok(upstream) => upstreams.push(upstream),
+                    Err(error) => errors.push(error),
+                }
+            }
+            found.push(InputRefs { input: need.input.name.clone(), many, upstreams });
+        }
+        found
+    }
+
+    /// Every own axis is a parameter of the kind, or an axis of something it joins.
+    fn check_axes(
+        &self,
+        entry: &StageEntry,
+        kind: &str,
+        known: &BTreeSet<String>,
+        needs: &[InputRefs],
+        errors: &mut Vec<PipelineError>,
+    ) {
+        let joined = needs.iter().filter(|n| !n.many).flat_map(|n| &n.upstreams);
+        let upstream: BTreeSet<&str> = joined
+            .flat_map(|u| &u.tasks)
+            .flat_map(|&t| self.tasks[t].axes.iter().map(|(axis, _)| axis.as_str()))
+            .collect();
+        for (key, _) in entry.grids.iter().flatten() {
+            let axis = key.name.as_str();
+            if entry.with.iter().any(|(with, _)| with.name == axis) {
+                let message = format!("`{axis}` is an axis and stands under `with` too");
+                errors.push(PipelineError::new(key.place.clone(), message));
+            }
+            if !known.contains(axis) && !upstream.contains(axis) {
+                let message = format!(
+                    "axis `{axis}` is neither a parameter of kind `{kind}` nor an axis of what it needs"
+                );
+                let names = known.iter().map(String::as_str).chain(upstream.iter().copied());
+                let error = PipelineError::new(key.place.clone(), message);
+                errors.push(match suggestion(axis, names) {
+                    Some(help) => error.help(help),
+                    None => error,
+                });
+            }
+        }
+    }
+}
+
+/// An input and the tasks it may draw from.
+struct InputRefs {
+    input: String,
+    many: bool,
+    upstreams: Vec<Upstream>,
+}
+
+struct Builder<'a> {
+    entry: &'a StageEntry,
+    stage: &'a dyn Stage,
+    with: &'a Params,
+    known: &'a BTreeSet<String>,
+    needs: &'a [InputRefs],
+    root: &'a Path,
+}
+
+impl Builder<'_> {
+    fn tasks(
+        &self,
+        expansion: &Expansion,
+        combinations: &[Axes],
+        stage: StageId,
+        errors: &mut Vec<PipelineError>,
+    ) -> Vec<Task> {
+        let mut built: Vec<Task> = Vec::new();
+        let (mut by_identity, mut by_name) = (HashMap::new(), HashMap::new());
+        let mut indexes = join::Indexes::default();
+        for own in combinations {
+            let mut bindings = vec![Binding::of(own)];
+            for need in self.needs.iter().filter(|n| !n.many) {
+                for (slot, upstream) in need.upstreams.iter().enumerate() {
+                    let index = (need.input.as_str(), slot);
+                    bindings =
+                        indexes.join(index, bindings, upstream, &need.input, &expansion.tasks);
+                }
+            }
+            if bindings.is_empty() {
+                errors.push(self.no_match(own));
+            }
+            for binding in bindings {
+                let Some(mut task) = self.task(stage, own, binding, errors) else { continue };
+                let identity = identity(&task);
+                match by_identity.get(&identity) {
+                    Some(&at) => {
+                        let first: &mut Task = &mut built[at];
+                        if first.name != task.name && !first.aliases.contains(&task.name) {
+                            first.aliases.push(std::mem::take(&mut task.name));
+                        }
+                    }
+                    None => {
+                        if by_name.insert(task.name.clone(), built.len()).is_some() {
+                            let message = format!("two different tasks would be called `{}`", task.name);
+                            errors.push(PipelineError::new(self.entry.key.place.clone(), message));
+                        }
+                        by_identity.insert(identity, built.len());
+                        built.push(task);
+                    }
+                }
+            }
+        }
+        // An alias that is another task's name means that task.
+        for task in &mut built {
+            task.aliases.retain(|alias| !by_name.contains_key(alias));
+        }
+        built
+    }
+
+    fn no_match(&self, own: &Axes) -> PipelineError {
+        let name = &self.entry.key.name;
+        let message = match own.as_slice() {
+            [] => format!("stage `{name}` finds no tasks in what it needs that share their axes"),
+            own => format!(
+                "`{}` matches no task of what stage `{name}` needs",
+                name_of(name, own.iter().map(|(a, v)| (a.as_str(), v)))
+            ),
+        };
+        let help = "the axes that both have must share values: add the value upstream, or take it out here";
+        PipelineError::new(self.entry.key.place.clone(), message).help(help)
+    }
+
+    fn task(
+        &self,
+        stage: StageId,
+        own: &Axes,
+        binding: Binding,
+        errors: &mut Vec<PipelineError>,
+    ) -> Option<Task> {
+        let mut params = self.with.clone();
+        for (axis, value) in &binding.axes {
+            if self.known.contains(axis) && !params.contains_key(axis) {
+                params.insert(axis.clone(), value.clone());
+            }
+        }
+        let resolved = match self.stage.resolve(&params) {
+            Ok(resolved) => resolved,
+            Err(found) => {
+                for error in found {
+                    let place = error.name.as_deref().and_then(|n| place_of(self.entry, n));
+                    let place = place.unwrap_or_else(|| self.entry.key.place.clone());
+                    errors.push(parameter_error(place, &error, self.known));
+                }
+                return None;
+            }
+        };
+        // A parameter that resolving dropped has no effect: it is no part of the task's place.
+        let dropped = |axis: &str| self.known.contains(axis) && !resolved.contains_key(axis);
+        let is_own = |axis: &str| own.iter().any(|(o, _)| o == axis);
+        let axes: Axes =
+            binding.axes.into_iter().filter(|(axis, _)| !(is_own(axis) && dropped(axis))).collect();
+        let mut needs = binding.needs;
+        for need in self.needs.iter().filter(|n| n.many) {
+            let mut tasks: Vec<TaskId> =
+                need.upstreams.iter().flat_map(|u| u.tasks.iter().copied()).collect();
+            tasks.sort_unstable();
+            tasks.dedup();
+            needs.push(Need { input: need.input.clone(), tasks });
+        }
+        needs.sort_by(|a, b| a.input.cmp(&b.input));
+        let mut files = self.stage.files(&resolved);
+        for file in &files {
+            if let Err(why) = inside(self.root, file) {
+                let message = format!("`{}` {why}", file.display());
+                errors.push(PipelineError::new(self.entry.key.place.clone(), message));
+            }
+        }
+        files.sort();
+        files.dedup();
+        let name = name_of(&self.entry.key.name, axes.iter().map(|(a, v)| (a.as_str(), v)));
+        Some(Task { stage, name, aliases: Vec::new(), axes, params: resolved, needs, files })
+    }
+}
+
+/// What makes two tasks of a stage one: parameters and inputs.
+fn identity(task: &Task) -> String {
+    let params = serde_json::to_string(&task.params).unwrap_or_default();
+    let needs: Vec<_> = task.needs.iter().map(|n| format!("{}={:?}", n.input, n.tasks)).collect();
+    format!("{params}\n{}", needs.join("\n"))
+}
+
+/// `stage[axis=value,..]`, or `stage` alone without axes.
+fn name_of<'a>(stage: &str, axes: impl Iterator<Item = (&'a str, &'a Value)>) -> String {
+    let axes: Vec<_> = axes.map(|(axis, value)| format!("{axis}={}", shown(value))).collect();
+    if axes.is_empty() { stage.to_owned() } else { format!("{stage}[{}]", axes.join(",")) }
+}
+
+/// A value as it stands in a task's name: text without quotes, anything else as JSON.
+pub(crate) fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether a path stays in the project, in what it says and through links that exist.
+fn inside(root: &Path, file: &Path) -> Result<(), &'static str> {
+    let mut depth = 0i32;
+    for component in file.components() {
+        match component {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir => depth -= 1,
+            Component::RootDir | Component::Prefix(_) => {
+                return Err("is absolute; paths are relative to pipeline.yaml");
+            }
+        }
+        if depth < 0 {
+            return Err("leaves the project");
+        }
+    }
+    let existing: Option<PathBuf> = file.ancestors().find_map(|a| root.join(a).canonicalize().ok());
+    match existing {
+        Some(real) if !real.starts_with(root) => Err("leaves the project through a link"),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! The parts of pipeline.yaml, checked for shape: names, types, known keys.
+
+use std::collections::BTreeMap;
+
+use super::errors::{PipelineError, Place, suggest_or_list, suggestion};
+use super::yaml::{Data, Key, Node};
+
+/// The file's parts, still with `${..}` in them.
+#[derive(Debug, Default)]
+pub(crate) struct Document {
+    pub name: String,
+    pub backend: Option<(String, Place)>,
+    pub default_profile: Option<(String, Place)>,
+    pub params: Vec<(Key, Node)>,
+    pub profiles: Vec<(Key, Node)>,
+    pub stages: Vec<StageEntry>,
+    pub claims: Option<Node>,
+}
+
+/// An entry under `stages:`.
+#[derive(Debug)]
+pub(crate) struct StageEntry {
+    pub key: Key,
+    pub kind: (String, Place),
+    pub needs: Vec<NeedEntry>,
+    /// `matrix:` as a grid without a name, or each of `sweeps:`.
+    pub grids: Vec<Vec<(Key, Node)>>,
+    pub with: Vec<(Key, Node)>,
+}
+
+/// An input under `needs:` and what it refers to: a stage, or tasks of it.
+#[derive(Debug)]
+pub(crate) struct NeedEntry {
+    pub input: Key,
+    pub refers: Vec<(String, Place)>,
+}
+
+const TOP: [&str; 8] =
+    ["version", "name", "default_profile", "backend", "params", "profiles", "stages", "claims"];
+const STAGE: [&str; 5] = ["kind", "needs", "matrix", "sweeps", "with"];
+
+/// Reads the parts; what is wrong goes to `errors`, and the rest is read all the same.
+pub(crate) fn read(root: &Node, errors: &mut Vec<PipelineError>) -> Document {
+    let mut reader = Reader { errors };
+    let mut document = Document::default();
+    if !matches!(root.data, Data::Map(_)) {
+        reader.error(&root.place, format!("a pipeline is a map, and this is {}", root.kind()));
+        return document;
+    }
+    let mut seen_version = false;
+    for (key, node) in root.entries() {
+        match key.name.as_str() {
+            "version" => {
+                seen_version = true;
+                if node.data != Data::Int(1) {
+                    reader.error(&node.place, "`version` must be 1, the only version there is");
+                }
+            }
+            "name" => document.name = reader.text(key, node).unwrap_or_default(),
+            "default_profile" => {
+                document.default_profile = reader.text(key, node).map(|t| (t, node.place.clone()));
+            }
+            "backend" => document.backend = reader.text(key, node).map(|t| (t, node.place.clone())),
+            "params" => document.params = reader.map(key, node),
+            "profiles" => document.profiles = reader.map(key, node),
+            "claims" => document.claims = Some(node.clone()),
+            "stages" => {
+                for (key, node) in reader.map(key, node) {
+                    document.stages.extend(reader.stage(&key, &node));
+                }
+            }
+            _ => reader.unknown(key, &TOP, "pipeline.yaml"),
+        }
+    }
+    if !seen_version {
+        let help = "write `version: 1` at the top";
+        let error = PipelineError::new(Place::Nowhere, "`version` is missing").help(help);
+        reader.errors.push(error);
+    }
+    if document.name.is_empty() && root.get("name").is_none() {
+        let help = "write `name: my-study` at the top";
+        let error = PipelineError::new(Place::Nowhere, "`name` is missing").help(help);
+        reader.errors.push(error);
+    }
+    if root.get("stages").is_none() {
+        reader.error(&Place::Nowhere, "`stages` is missing: there is nothing to run");
+    }
+    document
+}
+
+struct Reader<'a> {
+    errors: &'a mut Vec<PipelineError>,
+}
+
+impl Reader<'_> {
+    fn error(&mut self, place: &Place, message: impl Into<String>) {
+        self.errors.push(PipelineError::new(place.clone(), message));
+    }
+
+    fn unknown(&mut self, key: &Key, known: &[&str], of: &str) {
+        let message = format!("unknown key `{}` in {of}", key.name);
+        let help = suggest_or_list(&key.name, known);
+        self.errors.push(PipelineError::new(key.place.clone(), message).help(help));
+    }
+
+    fn text(&mut self, key: &Key, node: &Node) -> Option<String> {
+        let text = node.text().filter(|t| !t.trim().is_empty());
+        if text.is_none() {
+            self.error(&node.place, format!("`{}` must be text, and is {}", key.name, node.kind()));
+        }
+        text.map(str::to_owned)
+    }
+
+    fn map(&mut self, key: &Key, node: &Node) -> Vec<(Key, Node)> {
+        match &node.data {
+            Data::Map(entries) => entries.clone(),
+            Data::Null => Vec::new(),
+            _ => {
+                let message = format!("`{}` must be a map, and is {}", key.name, node.kind());
+                self.error(&node.place, message);
+                Vec::new()
+            }
+        }
+    }
+
+    fn stage(&mut self, key: &Key, node: &Node) -> Option<StageEntry> {
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let name = &key.name;
+        if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(good) {
+            let help = "letters, digits, `_` and `-`, starting with a letter";
+            let message = format!("`{}` is no name for a stage", name.escape_debug());
+            self.errors.push(PipelineError::new(key.place.clone(), message).help(help));
+            return None;
+        }
+        let of = format!("stage `{name}`");
+        let entries = self.map(key, node);
+        let (mut kind, mut needs, mut with) = (None, Vec::new(), Vec::new());
+        let (mut matrix, mut sweeps) = (None, None);
+        for (part, node) in &entries {
+            match part.name.as_str() {
+                "kind" => kind = self.text(part, node).map(|t| (t, node.place.clone())),
+                "needs" => {
+                    for (input, node) in self.map(part, node) {
+                        needs.extend(self.need(input, &node));
+                    }
+                }
+                "matrix" => matrix = Some((part, self.map(part, node))),
+                "sweeps" => sweeps = Some(self.sweeps(part, node)),
+                "with" => with = self.map(part, node),
+                _ => self.unknown(part, &STAGE, &of),
+            }
+        }
+        if let (Some((part, _)), Some(_)) = (&matrix, &sweeps) {
+            let message = format!("{of} has `matrix` and `sweeps`; it can have one of them");
+            self.error(&part.place, message);
+        }
+        if !entries.iter().any(|(part, _)| part.name == "kind") {
+            self.error(&key.place, format!("{of} has no `kind`"));
+        }
+        let grids = match (matrix, sweeps) {
+            (Some((_, grid)), None) => vec![grid],
+            (None, Some(grids)) => grids,
+            _ => vec![Vec::new()],
+        };
+        Some(StageEntry { key: key.clone(), kind: kind?, needs, grids, with })
+    }
+
+    fn sweeps(&mut self, key: &Key, node: &Node) -> Vec<Vec<(Key, Node)>> {
+        let sweeps = self.map(key, node);
+        if sweeps.is_empty() {
+            self.error(&key.place, "`sweeps` is empty: the stage would have no tasks");
+        }
+        sweeps.iter().map(|(name, grid)| self.map(name, grid)).collect()
+    }
+
+    fn need(&mut self, input: Key, node: &Node) -> Option<NeedEntry> {
+        let items = match &node.data {
+            Data::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        let mut refers = Vec::new();
+        for item in items {
+            match item.text() {
+                Some(text) => refers.push((text.to_owned(), item.place.clone())),
+                None => {
+                    let message = format!("`{}` must name a stage, and is {}", input.name, item.kind());
+                    self.error(&item.place, message);
+                }
+            }
+        }
+        (!refers.is_empty()).then_some(NeedEntry { input, refers })
+    }
+}
+
+/// The parameters in force: `params`, overlaid by the profile.
+pub(crate) fn parameters(
+    document: &Document,
+    profile: Option<&str>,
+    errors: &mut Vec<PipelineError>,
+) -> BTreeMap<String, Node> {
+    let mut found: BTreeMap<String, Node> = BTreeMap::new();
+    let own = document.params.iter().map(|(key, node)| (key.name.clone(), node.clone()));
+    found.extend(own);
+    if let Some(name) = profile {
+        match document.profiles.iter().find(|(key, _)| key.name == name) {
+            Some((_, node)) => {
+                let over = node.entries().iter().map(|(key, node)| (key.name.clone(), node.clone()));
+                found.extend(over);
+            }
+            None => {
+                let names: Vec<_> = document.profiles.iter().map(|(k, _)| k.name.as_str()).collect();
+                let place = document
+                    .default_profile
+                    .as_ref()
+                    .filter(|(default, _)| default == name)
+                    .map_or(Place::Nowhere, |(_, place)| place.clone());
+                let help = suggest_or_list(name, &names);
+                errors.push(PipelineError::new(place, format!("no profile `{name}`")).help(help));
+            }
+        }
+    }
+    for (name, node) in &document.profiles {
+        if !matches!(node.data, Data::Map(_)) {
+            let message = format!("profile `{}` must be a map, and is {}", name.name, node.kind());
+            errors.push(PipelineError::new(node.place.clone(), message));
+        }
+    }
+    found
+}
+
+/// Puts a value from `--set` into the tree: `path` is `a.b.c` from the top of the file. False where
+/// the path leads nowhere.
+pub(crate) fn set(root: &mut Node, path: &[&str], value: Node) -> bool {
+    let [first, rest @ ..] = path else { return false };
+    let Data::Map(entries) = &mut root.data else { return false };
+    let found = entries.iter_mut().find(|(key, _)| key.name == *first);
+    match (found, rest) {
+        (Some((_, node)), []) => *node = value,
+        (Some((_, node)), rest) => return set(node, rest, value),
+        (None, []) => {
+            let key = Key { name: (*first).to_owned(), place: value.place.clone() };
+            entries.push((key, value));
+        }
+        (None, _) => return false,
+    }
+    true
+}
+
+/// The names that `--set` could have meant.
+pub(crate) fn set_help(document: &Document, written: &str) -> String {
+    let mut names: Vec<&str> = document.params.iter().map(|(k, _)| k.name.as_str()).collect();
+    for (_, profile) in &document.profiles {
+        names.extend(profile.entries().iter().map(|(k, _)| k.name.as_str()));
+    }
+    names.sort_unstable();
+    names.dedup();
+    suggestion(written, names.iter().copied()).unwrap_or_else(|| {
+        format!("parameters are {}; or write a path such as stages.train.with.epochs", names.join(", "))
+    })
+}

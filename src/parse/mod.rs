@@ -1,0 +1,184 @@
+//! From the text of pipeline.yaml to a checked [`Study`], or to every error in it at once.
+
+mod document;
+mod errors;
+mod values;
+mod yaml;
+
+use std::path::{Path, PathBuf};
+use std::{fs, io::Read};
+
+use crate::expand;
+use crate::graph::Study;
+use crate::registry::Registry;
+
+pub(crate) use document::{Document, NeedEntry, StageEntry};
+pub use errors::{PipelineError, PipelineErrors, Place};
+pub(crate) use errors::{suggest_or_list, suggestion};
+pub(crate) use values::Values;
+pub(crate) use yaml::{Data, Key, Node};
+
+/// The largest file that is read: far above any study, far below what would fill the memory.
+const LARGEST: u64 = 4 << 20;
+/// The compute backends of this build.
+const BACKENDS: [&str; 1] = ["flex"];
+
+/// What the command line says about a pipeline.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// `--profile`: in place of `default_profile`.
+    pub profile: Option<String>,
+    /// `--set NAME=VALUE`, in order.
+    pub set: Vec<String>,
+}
+
+/// Reads, checks and expands a pipeline.
+///
+/// # Errors
+/// Every error of the file and of the options, with places.
+pub fn load(
+    file: &Path,
+    options: &LoadOptions,
+    registry: &Registry,
+) -> Result<Study, PipelineErrors> {
+    let name = file.display().to_string();
+    let text = read(file).map_err(|message| {
+        let error = PipelineError::new(Place::Nowhere, message);
+        PipelineErrors::new(name.clone(), String::new(), vec![error])
+    })?;
+    let mut errors = Vec::new();
+    let study = parse(file, &text, options, registry, &mut errors);
+    match study {
+        Some(study) if errors.is_empty() => Ok(study),
+        _ => Err(PipelineErrors::new(name, text, errors)),
+    }
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    let opened = fs::File::open(file).map_err(|e| format!("cannot read the file: {e}"))?;
+    let mut bytes = Vec::new();
+    let limit = opened.take(LARGEST + 1).read_to_end(&mut bytes);
+    limit.map_err(|e| format!("cannot read the file: {e}"))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(format!("the file is larger than {} MB", LARGEST >> 20));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        format!("the file is not UTF-8 text, from line {line} on")
+    })
+}
+
+fn parse(
+    file: &Path,
+    text: &str,
+    options: &LoadOptions,
+    registry: &Registry,
+    errors: &mut Vec<PipelineError>,
+) -> Option<Study> {
+    let mut root = match yaml::parse(text) {
+        Ok(root) => root,
+        Err(error) => {
+            errors.push(error);
+            return None;
+        }
+    };
+    let overrides = apply_sets(&mut root, &options.set, errors);
+    let document = document::read(&root, errors);
+    let default = document.default_profile.as_ref().map(|(name, _)| name.clone());
+    let profile = options.profile.clone().or(default);
+    let mut parameters = document::parameters(&document, profile.as_deref(), errors);
+    parameters.extend(overrides);
+    let values = Values::new(&parameters, errors);
+    if let Some((backend, place)) = &document.backend
+        && !BACKENDS.contains(&backend.as_str())
+    {
+        let message = format!("no backend `{backend}` in this build");
+        let help = suggest_or_list(backend, &BACKENDS);
+        errors.push(PipelineError::new(place.clone(), message).help(help));
+    }
+    check_claims(&document, errors);
+    let root = root_of(file);
+    let (stages, tasks) = expand::expand(&document, &values, registry, &root, errors)?;
+    Some(Study {
+        name: document.name,
+        file: file.to_path_buf(),
+        root,
+        profile,
+        backend: document.backend.map_or_else(|| BACKENDS[0].to_owned(), |(name, _)| name),
+        stages,
+        tasks,
+    })
+}
+
+/// The folder of the file, absolute where the system can tell.
+fn root_of(file: &Path) -> PathBuf {
+    let folder = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf())
+}
+
+/// `--set`: paths are put into the tree; parameters are returned.
+fn apply_sets(
+    root: &mut Node,
+    sets: &[String],
+    errors: &mut Vec<PipelineError>,
+) -> Vec<(String, Node)> {
+    // A silent look ahead: what counts as a parameter is what the file calls one.
+    let document = document::read(root, &mut Vec::new());
+    let known = |name: &str| {
+        let in_profile = |(_, profile): &(Key, Node)| profile.get(name).is_some();
+        document.params.iter().any(|(key, _)| key.name == name)
+            || document.profiles.iter().any(in_profile)
+    };
+    let mut parameters = Vec::new();
+    for text in sets {
+        let place = Place::Set(text.clone());
+        let Some((name, value)) = text.split_once('=') else {
+            let message = format!("`{text}` is not NAME=VALUE");
+            errors.push(PipelineError::new(place, message));
+            continue;
+        };
+        let value = match yaml::parse(value) {
+            Ok(node) => node.moved(&place),
+            Err(error) => {
+                let message = format!("the value is no YAML: {}", error.message);
+                errors.push(PipelineError::new(place, message));
+                continue;
+            }
+        };
+        let name = name.trim();
+        let path: Vec<&str> = name.strip_prefix("params.").unwrap_or(name).split('.').collect();
+        if let [parameter] = path[..]
+            && known(parameter)
+        {
+            parameters.push((parameter.to_owned(), value));
+        } else if path.len() < 2 || !document::set(root, &path, value) {
+            let help = document::set_help(&document, name);
+            let message = format!("no parameter or path `{name}`");
+            errors.push(PipelineError::new(place, message).help(help));
+        }
+    }
+    parameters
+}
+
+fn check_claims(document: &Document, errors: &mut Vec<PipelineError>) {
+    let Some(node) = &document.claims else { return };
+    match &node.data {
+        Data::Null => {}
+        Data::List(items) if items.is_empty() => {}
+        Data::List(_) => {
+            let message = "claims are not judged by this version";
+            let help = "leave `claims: []` for now";
+            errors.push(PipelineError::new(node.place.clone(), message).help(help));
+        }
+        _ => {
+            let message = format!("`claims` must be a list, and is {}", node.kind());
+            errors.push(PipelineError::new(node.place.clone(), message));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

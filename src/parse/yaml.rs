@@ -1,0 +1,218 @@
+//! YAML as a tree whose every node knows its place in the text.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use serde_yaml::Spanned;
+
+use super::errors::{Place, PipelineError};
+
+/// A value and its place.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Node {
+    pub data: Data,
+    pub place: Place,
+}
+
+/// What a node holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Data {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<(Key, Node)>),
+}
+
+/// The name of a map entry.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Key {
+    pub name: String,
+    pub place: Place,
+}
+
+impl Node {
+    /// What kind of value it is, in words.
+    pub fn kind(&self) -> &'static str {
+        match self.data {
+            Data::Null => "nothing",
+            Data::Bool(_) => "a boolean",
+            Data::Int(_) | Data::Float(_) => "a number",
+            Data::Text(_) => "text",
+            Data::List(_) => "a list",
+            Data::Map(_) => "a map",
+        }
+    }
+
+    /// The entry of that name, if this is a map that has it.
+    pub fn get(&self, name: &str) -> Option<&Node> {
+        self.entries().iter().find(|(key, _)| key.name == name).map(|(_, node)| node)
+    }
+
+    /// The entries of a map; none of anything else.
+    pub fn entries(&self) -> &[(Key, Node)] {
+        match &self.data {
+            Data::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The text, if it is text.
+    pub fn text(&self) -> Option<&str> {
+        match &self.data {
+            Data::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The same node with every place in it replaced; for values from the command line.
+    pub fn moved(mut self, place: &Place) -> Self {
+        self.place = place.clone();
+        match &mut self.data {
+            Data::List(items) => {
+                items.iter_mut().for_each(|item| *item = item.clone().moved(place));
+            }
+            Data::Map(entries) => {
+                for (key, node) in entries {
+                    key.place = place.clone();
+                    *node = node.clone().moved(place);
+                }
+            }
+            _ => {}
+        }
+        self
+    }
+
+    /// A node for a plain value, at `place`.
+    pub fn of(value: &Value, place: &Place) -> Self {
+        let data = match value {
+            Value::Null => Data::Null,
+            Value::Bool(flag) => Data::Bool(*flag),
+            Value::Number(number) => match number.as_i64() {
+                Some(whole) => Data::Int(whole),
+                None => Data::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => Data::Text(text.clone()),
+            Value::Array(items) => Data::List(items.iter().map(|v| Self::of(v, place)).collect()),
+            Value::Object(map) => Data::Map(
+                map.iter()
+                    .map(|(name, v)| {
+                        let key = Key { name: name.clone(), place: place.clone() };
+                        (key, Self::of(v, place))
+                    })
+                    .collect(),
+            ),
+        };
+        Self { data, place: place.clone() }
+    }
+}
+
+/// Parses one YAML document.
+///
+/// # Errors
+/// Where the text is no YAML, has a duplicate key, a number out of range, or nests too deep.
+pub(crate) fn parse(text: &str) -> Result<Node, PipelineError> {
+    serde_yaml::from_str::<Node>(text).map_err(|error| {
+        let place = error.location().map_or(Place::Nowhere, |l| place(&l));
+        let message = error.without_snippet().to_string();
+        // The crate repeats the place at the end of its message.
+        let message = message.split(" at line ").next().unwrap_or_default().to_owned();
+        PipelineError::new(place, message)
+    })
+}
+
+fn place(location: &serde_yaml::Location) -> Place {
+    let span = location.span();
+    Place::File {
+        line: location.line() as usize,
+        column: location.column() as usize,
+        length: span.len() as usize,
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Data>::deserialize(deserializer)?;
+        Ok(Self { data: spanned.value, place: place(&spanned.referenced) })
+    }
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DataVisitor)
+    }
+}
+
+struct DataVisitor;
+
+impl<'de> Visitor<'de> for DataVisitor {
+    type Value = Data;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Data, E> {
+        Ok(Data::Null)
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<Data, E> {
+        Ok(Data::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Data, D::Error> {
+        Data::deserialize(deserializer)
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Data, E> {
+        Ok(Data::Bool(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Data, E> {
+        Ok(Data::Int(value))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Data, E> {
+        i64::try_from(value).map(Data::Int).map_err(|_| E::custom("this number is too large"))
+    }
+
+    fn visit_i128<E: de::Error>(self, value: i128) -> Result<Data, E> {
+        i64::try_from(value).map(Data::Int).map_err(|_| E::custom("this number is too large"))
+    }
+
+    fn visit_u128<E: de::Error>(self, value: u128) -> Result<Data, E> {
+        i64::try_from(value).map(Data::Int).map_err(|_| E::custom("this number is too large"))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Data, E> {
+        if value.is_finite() {
+            Ok(Data::Float(value))
+        } else {
+            Err(E::custom("a number must be finite"))
+        }
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Data, E> {
+        Ok(Data::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Data, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(Data::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Data, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            let key = Key { place: place(&key.referenced), name: key.value };
+            entries.push((key, map.next_value()?));
+        }
+        Ok(Data::Map(entries))
+    }
+}

@@ -1,0 +1,103 @@
+//! Records: what a task key gave.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+
+use dissim_api::Code;
+use serde::{Deserialize, Serialize};
+
+use super::{Store, read_json};
+use crate::digest::Digest;
+use crate::key::Description;
+
+/// What the store keeps for a task key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Version of this format.
+    pub version: u32,
+    /// The key.
+    pub key: Digest,
+    /// The name of the task that ran.
+    pub task: String,
+    /// What the key is a digest of.
+    pub description: Description,
+    /// The artifact.
+    pub artifact: Digest,
+    /// When it started, in seconds since 1970.
+    pub started: u64,
+    /// How long it took.
+    pub duration_s: f64,
+    /// The most memory its process held, by the operating system.
+    pub peak_memory_bytes: u64,
+    /// Where it ran.
+    pub host: String,
+    /// Its log, a blob.
+    pub log: Digest,
+    /// The numbers it reported.
+    pub metrics: BTreeMap<String, Option<f64>>,
+    /// The version of dissim.
+    pub dissim: String,
+}
+
+/// The key last used under a task's name.
+#[derive(Debug, Serialize, Deserialize)]
+struct Latest {
+    task: String,
+    key: Digest,
+}
+
+impl Record {
+    /// The version this build writes.
+    pub const VERSION: u32 = 1;
+}
+
+impl Store {
+    /// The record of a key, if there is one. Its artifact may be gone: ask [`Store::whole`].
+    #[must_use]
+    pub fn record(&self, key: &Digest) -> Option<Record> {
+        let record: Record = read_json(&self.sharded("records", key))?;
+        // A record under a name that is not its own was put there by accident.
+        (record.key == *key && record.version == Record::VERSION).then_some(record)
+    }
+
+    /// Keeps a record, and that its key is the latest of its task. The artifact is there already.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn put_record(&self, record: &Record, code: &Code) -> io::Result<()> {
+        let path = self.root.join("code").join(format!("{}.json", record.description.code));
+        if !path.exists() {
+            self.write_json(&path, code)?;
+        }
+        self.write_json(&self.sharded("records", &record.key), record)?;
+        let _ = fs::remove_file(self.failed_log(&record.key));
+        self.put_latest(&record.task, &record.key)
+    }
+
+    /// The code manifest of that digest, if it is kept.
+    #[must_use]
+    pub fn code(&self, digest: &Digest) -> Option<Code> {
+        read_json(&self.root.join("code").join(format!("{digest}.json")))
+    }
+
+    /// The key last used under a task's name.
+    #[must_use]
+    pub fn latest(&self, task: &str) -> Option<Digest> {
+        let latest: Latest = read_json(&self.sharded("latest", &Digest::of(task.as_bytes())))?;
+        (latest.task == task).then_some(latest.key)
+    }
+
+    /// Remembers the key last used under a task's name; writes only where it is another.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn put_latest(&self, task: &str, key: &Digest) -> io::Result<()> {
+        if self.latest(task).as_ref() == Some(key) {
+            return Ok(());
+        }
+        let latest = Latest { task: task.to_owned(), key: key.clone() };
+        self.write_json(&self.sharded("latest", &Digest::of(task.as_bytes())), &latest)
+    }
+}

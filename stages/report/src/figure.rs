@@ -1,0 +1,289 @@
+//! The study's two figures: accuracy against N, and against lambda with the share of dead runs.
+//!
+//! One function draws each panel on any plotters backend, so the PNG is the SVG. Colours are Okabe
+//! & Ito's, which colour-blind readers tell apart.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+use std::sync::Once;
+
+use dissim_api::{IoContext, StageError};
+use dissim_statistics::{share, student};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::{FontStyle, register_font};
+
+use crate::runs::{Run, distinct, main_lambda};
+
+const SIZE: (u32, u32) = (900, 520);
+const BLUE: RGBColor = RGBColor(0, 114, 178);
+const VERMILION: RGBColor = RGBColor(213, 94, 0);
+const GREY: RGBColor = RGBColor(90, 90, 90);
+const LIGHT: RGBColor = RGBColor(222, 222, 222);
+
+/// A figure to draw.
+pub(crate) struct Panel {
+    /// File name without extension.
+    pub name: String,
+    pub caption: String,
+    x_title: String,
+    /// Ticks, one a place on the x axis.
+    ticks: Vec<String>,
+    series: Vec<Series>,
+    /// Dead runs of all runs at each tick, where they are drawn.
+    dead: Option<Vec<(usize, usize)>>,
+}
+
+/// A line: at each place it has, the values of its runs in percent.
+struct Series {
+    label: String,
+    colour: RGBColor,
+    dashed: bool,
+    points: Vec<(usize, Vec<f64>)>,
+}
+
+/// The figures that these runs allow.
+pub(crate) fn panels(runs: &[Run]) -> Vec<Panel> {
+    [against_backgrounds(runs), against_lambda(runs)].into_iter().flatten().collect()
+}
+
+/// Values in percent of the runs that `wanted` keeps, at each of `places`.
+fn points<T: PartialEq>(
+    runs: &[Run],
+    places: &[T],
+    place: impl Fn(&Run) -> Option<T>,
+    wanted: impl Fn(&Run) -> bool,
+    value: impl Fn(&Run) -> Option<f64>,
+) -> Vec<(usize, Vec<f64>)> {
+    let at = |p: &T| {
+        let here = runs.iter().filter(|r| wanted(r) && place(r).as_ref() == Some(p));
+        here.filter_map(&value).map(|v| v * 100.0).collect::<Vec<_>>()
+    };
+    let all = places.iter().enumerate().map(|(i, p)| (i, at(p)));
+    all.filter(|(_, values)| !values.is_empty()).collect()
+}
+
+fn against_backgrounds(runs: &[Run]) -> Option<Panel> {
+    let places = distinct(runs.iter().map(|r| r.n_bg));
+    if places.is_empty() {
+        return None;
+    }
+    let lambda = main_lambda(runs);
+    let is_ours = |r: &Run| r.method == "dissimilarity" && r.lambda == lambda;
+    let is_erm = |r: &Run| r.method == "erm";
+    let n = |r: &Run| Some(r.n_bg);
+    let ours = format!("dissimilarity, λ = {}", lambda.unwrap_or_default());
+    let mut series = vec![
+        Series { label: format!("{ours}: OOD"), colour: BLUE, dashed: false, points: points(runs, &places, n, is_ours, |r| r.ood_acc) },
+        Series { label: "cross-entropy: OOD".into(), colour: VERMILION, dashed: false, points: points(runs, &places, n, is_erm, |r| r.ood_acc) },
+        Series { label: format!("{ours}: ID"), colour: BLUE, dashed: true, points: points(runs, &places, n, is_ours, |r| r.id_acc) },
+        Series { label: "cross-entropy: ID".into(), colour: VERMILION, dashed: true, points: points(runs, &places, n, is_erm, |r| r.id_acc) },
+    ];
+    series.retain(|s| !s.points.is_empty());
+    Some(Panel {
+        name: "ood-vs-backgrounds".into(),
+        caption: "Accuracy against the number of backgrounds that each label owns in training. Solid: on backgrounds never seen (OOD). Dashed: on the training backgrounds (ID). Means with 95 % intervals over seeds; each dot is a run.".into(),
+        x_title: "backgrounds per label, N".into(),
+        ticks: places.iter().map(ToString::to_string).collect(),
+        series,
+        dead: None,
+    })
+}
+
+fn against_lambda(runs: &[Run]) -> Option<Panel> {
+    // The N with the longest sweep.
+    let penalised = || runs.iter().filter(|r| r.lambda.is_some());
+    let reach = |n: &i64| distinct(penalised().filter(|r| r.n_bg == *n).filter_map(|r| r.lambda)).len();
+    let n = distinct(penalised().map(|r| r.n_bg)).into_iter().max_by_key(reach)?;
+    let here: Vec<Run> = runs.iter().filter(|r| r.n_bg == n && r.lambda.is_some()).cloned().collect();
+    let places = distinct(here.iter().filter_map(|r| r.lambda));
+    if places.len() < 2 {
+        return None;
+    }
+    let lambda = |r: &Run| r.lambda;
+    let dead = |l: &f64| {
+        let at = here.iter().filter(|r| r.lambda == Some(*l));
+        (at.clone().filter(|r| r.dead).count(), at.count())
+    };
+    Some(Panel {
+        name: "ood-vs-lambda".into(),
+        caption: format!("Accuracy against the weight λ of the penalty at N = {n}, and the share of dead runs (ID accuracy below 20 %) with its Wilson interval. Means over all runs, dead ones too, with 95 % intervals; each dot is a run."),
+        x_title: format!("weight of the penalty, λ  (N = {n})"),
+        ticks: places.iter().map(ToString::to_string).collect(),
+        series: vec![
+            Series { label: "OOD".into(), colour: BLUE, dashed: false, points: points(&here, &places, lambda, |_| true, |r| r.ood_acc) },
+            Series { label: "ID".into(), colour: GREY, dashed: true, points: points(&here, &places, lambda, |_| true, |r| r.id_acc) },
+        ],
+        dead: Some(places.iter().map(dead).collect()),
+    })
+}
+
+/// Writes `base.svg` and `base.png`.
+///
+/// # Errors
+/// When a file cannot be drawn or written.
+pub(crate) fn write(panel: &Panel, base: &Path) -> Result<(), StageError> {
+    static FONT: Once = Once::new();
+    FONT.call_once(|| {
+        let font = include_bytes!("assets/DejaVuSans.ttf");
+        assert!(register_font("sans-serif", FontStyle::Normal, font).is_ok(), "the font is in the crate");
+    });
+    let path = base.with_extension("svg");
+    draw(panel, &SVGBackend::new(&path, SIZE).into_drawing_area(), 1.0).or_fail("cannot draw", &path)?;
+    let path = base.with_extension("png");
+    let size = (SIZE.0 * 2, SIZE.1 * 2);
+    let mut pixels = vec![0; (size.0 * size.1 * 3) as usize];
+    draw(panel, &BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area(), 2.0)
+        .or_fail("cannot draw", &path)?;
+    write_png(&path, size, &pixels).or_fail("cannot write", &path)
+}
+
+/// 8-bit RGB as PNG.
+fn write_png(path: &Path, (width, height): (u32, u32), pixels: &[u8]) -> Result<(), png::EncodingError> {
+    let mut encoder = png::Encoder::new(BufWriter::new(File::create(path)?), width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(pixels)?;
+    writer.finish()
+}
+
+type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+
+/// Draws a panel at `scale` pixels a unit.
+fn draw<B: DrawingBackend>(panel: &Panel, area: &DrawingArea<B, Shift>, scale: f64) -> Drawn<B> {
+    area.fill(&WHITE)?;
+    let px = |v: f64| (v * scale).round() as i32;
+    let font = |size: f64| ("sans-serif", size * scale).into_font().color(&BLACK);
+    let (upper, lower) = match &panel.dead {
+        Some(_) => area.split_vertically(px(375.0)),
+        None => area.split_vertically(px(f64::from(SIZE.1))),
+    };
+    let last = panel.ticks.len() as f64 - 1.0;
+    let x = -0.35..last + 0.35;
+    let tick = |v: &f64| {
+        let near = v.round();
+        let whole = (v - near).abs() < 1e-6 && near >= 0.0;
+        if whole { panel.ticks.get(near as usize).cloned().unwrap_or_default() } else { String::new() }
+    };
+    let below = panel.dead.is_some();
+    let mut chart = ChartBuilder::on(&upper)
+        .margin(px(12.0))
+        .margin_right(px(24.0))
+        .x_label_area_size(px(if below { 8.0 } else { 52.0 }))
+        .y_label_area_size(px(64.0))
+        .build_cartesian_2d(x.clone(), 0.0..100.0)?;
+    let mut mesh = chart.configure_mesh();
+    mesh.disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(LIGHT)
+        .axis_style(GREY)
+        .y_labels(6)
+        .y_label_formatter(&|v| format!("{v:.0}"))
+        .y_desc("accuracy, %")
+        .label_style(font(14.0))
+        .axis_desc_style(font(15.0));
+    if below {
+        mesh.x_labels(0);
+    } else {
+        mesh.x_labels(panel.ticks.len() * 2).x_label_formatter(&tick).x_desc(panel.x_title.as_str());
+    }
+    mesh.draw()?;
+    let count = panel.series.len() as f64;
+    for (s, series) in panel.series.iter().enumerate() {
+        // Side by side, so that intervals do not hide each other.
+        let shift = (s as f64 - (count - 1.0) / 2.0) * 0.05;
+        draw_series(&mut chart, series, shift, scale)?;
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.mix(0.85))
+        .border_style(LIGHT)
+        .label_font(font(14.0))
+        .margin(px(8.0) as u32)
+        .legend_area_size(px(30.0) as u32)
+        .draw()?;
+    if let Some(dead) = &panel.dead {
+        let mut chart = ChartBuilder::on(&lower)
+            .margin(px(8.0))
+            .margin_right(px(24.0))
+            .margin_left(px(12.0))
+            .x_label_area_size(px(52.0))
+            .y_label_area_size(px(64.0))
+            .build_cartesian_2d(x, 0.0..100.0)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(LIGHT)
+            .axis_style(GREY)
+            .x_labels(panel.ticks.len() * 2)
+            .x_label_formatter(&tick)
+            .y_labels(3)
+            .y_label_formatter(&|v| format!("{v:.0}"))
+            .y_desc("dead, %")
+            .x_desc(panel.x_title.as_str())
+            .label_style(font(14.0))
+            .axis_desc_style(font(15.0))
+            .draw()?;
+        for (i, &(count, n)) in dead.iter().enumerate() {
+            let (at, share_) = (i as f64, 100.0 * count as f64 / n as f64);
+            chart.draw_series([Rectangle::new([(at - 0.14, 0.0), (at + 0.14, share_)], VERMILION.mix(0.75).filled())])?;
+            if let Some(interval) = share::wilson(count, n, 0.95) {
+                let ends = [(at, interval.low * 100.0), (at, interval.high * 100.0)];
+                chart.draw_series([PathElement::new(ends, BLACK.stroke_width(px(1.2) as u32))])?;
+            }
+        }
+    }
+    area.present()
+}
+
+type Chart<'a, B> = ChartContext<
+    'a,
+    B,
+    Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
+>;
+
+fn draw_series<'a, B: DrawingBackend + 'a>(
+    chart: &mut Chart<'a, B>,
+    series: &Series,
+    shift: f64,
+    scale: f64,
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    let px = move |v: f64| (v * scale).round() as i32;
+    let width = px(2.0) as u32;
+    let (colour, dashed) = (series.colour, series.dashed);
+    let line: Vec<(f64, f64)> = series
+        .points
+        .iter()
+        .map(|(i, values)| (*i as f64 + shift, dissim_statistics::mean(values)))
+        .collect();
+    let label = series.label.clone();
+    if dashed {
+        chart
+            .draw_series(DashedLineSeries::new(line.iter().copied(), px(6.0), px(5.0), colour.stroke_width(width)))?
+            .label(label)
+            .legend(move |at| {
+                let dash = |from: f64, to: f64| {
+                    PathElement::new([(px(from), 0), (px(to), 0)], colour.stroke_width(width))
+                };
+                EmptyElement::at(at) + dash(0.0, 7.0) + dash(10.0, 17.0) + dash(20.0, 26.0)
+            });
+    } else {
+        chart.draw_series(LineSeries::new(line.iter().copied(), colour.stroke_width(width)))?.label(label).legend(
+            move |(x, y)| PathElement::new([(x, y), (x + px(26.0), y)], colour.stroke_width(width)),
+        );
+    }
+    for ((i, values), &(at, mean)) in series.points.iter().zip(&line) {
+        let dots = values.iter().map(|v| Circle::new((*i as f64 + shift, *v), px(3.0), colour.mix(0.35).filled()));
+        chart.draw_series(dots)?;
+        if let Some((_, _, Some(interval))) = student::summary(values, 0.95) {
+            let ends = [(at, interval.low.max(0.0)), (at, interval.high.min(100.0))];
+            chart.draw_series([PathElement::new(ends, colour.stroke_width(px(1.5) as u32))])?;
+        }
+        chart.draw_series([Circle::new((at, mean), px(4.5), colour.filled())])?;
+    }
+    Ok(())
+}

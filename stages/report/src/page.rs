@@ -1,0 +1,183 @@
+//! index.html: one page that needs no network.
+
+use dissim_api::{PipelineSummary, StageError};
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::runs::Run;
+
+const TEMPLATE: &str = include_str!("page.html");
+
+/// Everything the page shows.
+pub(crate) struct Page {
+    pub pipeline: Option<PipelineSummary>,
+    pub headline: Vec<String>,
+    pub figures: Vec<Figure>,
+    /// The sample grid, a PNG.
+    pub samples: Option<Vec<u8>>,
+    /// `summary.md`.
+    pub summary: String,
+    pub runs: Vec<Run>,
+}
+
+/// A figure as it stands in the page.
+#[derive(Serialize)]
+pub(crate) struct Figure {
+    pub name: String,
+    pub caption: String,
+    pub svg: String,
+}
+
+/// A Markdown table taken apart.
+#[derive(Serialize)]
+struct Table {
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+    note: String,
+}
+
+/// A stage's box in the drawing of the pipeline.
+#[derive(Serialize)]
+struct Node {
+    x: usize,
+    y: usize,
+    name: String,
+    about: String,
+}
+
+/// An arrow between two boxes.
+#[derive(Serialize)]
+struct Arrow {
+    x1: usize,
+    y1: usize,
+    x2: usize,
+    y2: usize,
+    middle: usize,
+}
+
+#[derive(Serialize)]
+struct Drawing {
+    width: usize,
+    height: usize,
+    nodes: Vec<Node>,
+    arrows: Vec<Arrow>,
+}
+
+impl Page {
+    /// The page's HTML; every name in it is escaped.
+    ///
+    /// # Errors
+    /// When the template does not fit, which would be a bug.
+    pub fn render(&self) -> Result<String, StageError> {
+        let mut environment = Environment::new();
+        environment.set_auto_escape_callback(|_| AutoEscape::Html);
+        let failed = |e: minijinja::Error| StageError::new(format!("the page cannot be written: {e:#}"));
+        environment.add_template("page", TEMPLATE).map_err(failed)?;
+        let template = environment.get_template("page").map_err(failed)?;
+        let seeds = crate::runs::distinct(self.runs.iter().map(|r| r.seed)).len();
+        let pipeline = self.pipeline.as_ref();
+        let view = json!({
+            "name": pipeline.map_or("study", |p| p.name.as_str()),
+            "profile": pipeline.and_then(|p| p.profile.as_deref()),
+            "tasks": pipeline.map(|p| p.stages.iter().map(|s| s.tasks).sum::<usize>()),
+            "drawing": pipeline.map(drawing),
+            "headline": self.headline,
+            "figures": self.figures,
+            "samples": self.samples.as_deref().map(base64),
+            "summary": table(&self.summary),
+            "runs": self.runs,
+            "seeds": seeds,
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        template
+            .render(Serde(&view))
+            .map_err(failed)
+    }
+}
+
+/// Header, rows and the text below a Markdown table.
+fn table(markdown: &str) -> Table {
+    let cells = |line: &str| -> Vec<String> {
+        // A bar within a cell is escaped.
+        let line = line.trim().trim_matches('|').replace("\\|", "\u{0}");
+        line.split('|').map(|c| c.trim().replace('\u{0}', "|")).collect()
+    };
+    let mut lines = markdown.lines().filter(|l| l.starts_with('|'));
+    let header = lines.next().map(cells).unwrap_or_default();
+    let rows = lines.skip(1).map(cells).collect();
+    let note = markdown.lines().filter(|l| !l.starts_with('|')).collect::<Vec<_>>().join(" ");
+    Table { header, rows, note: note.trim().to_owned() }
+}
+
+const BOX: (usize, usize) = (132, 46);
+const GAP: (usize, usize) = (44, 18);
+
+/// Stages in layers from left to right, each right of what it needs.
+fn drawing(pipeline: &PipelineSummary) -> Drawing {
+    let mut layers: Vec<usize> = Vec::new();
+    let index = |name: &str| pipeline.stages.iter().position(|s| s.name == name);
+    for stage in &pipeline.stages {
+        let needs = stage.needs.iter().filter_map(|n| index(n)).filter_map(|i| layers.get(i));
+        layers.push(needs.max().map_or(0, |l| l + 1));
+    }
+    let mut filled = vec![0; layers.iter().max().map_or(0, |l| l + 1)];
+    let mut nodes = Vec::new();
+    for (stage, &layer) in pipeline.stages.iter().zip(&layers) {
+        let noun = if stage.tasks == 1 { "task" } else { "tasks" };
+        nodes.push(Node {
+            x: 4 + layer * (BOX.0 + GAP.0),
+            y: 4 + filled[layer] * (BOX.1 + GAP.1),
+            name: stage.name.clone(),
+            about: format!("{} · {} {noun}", stage.kind, stage.tasks),
+        });
+        filled[layer] += 1;
+    }
+    let mut arrows = Vec::new();
+    for (to, stage) in pipeline.stages.iter().enumerate() {
+        for from in stage.needs.iter().filter_map(|n| index(n)) {
+            let (x1, y1) = (nodes[from].x + BOX.0, nodes[from].y + BOX.1 / 2);
+            let (x2, y2) = (nodes[to].x - 6, nodes[to].y + BOX.1 / 2);
+            arrows.push(Arrow { x1, y1, x2, y2, middle: x2 - GAP.0 / 2 });
+        }
+    }
+    let height = filled.iter().max().copied().unwrap_or(1) * (BOX.1 + GAP.1);
+    Drawing { width: filled.len() * (BOX.0 + GAP.0), height, nodes, arrows }
+}
+
+/// Standard base64 (RFC 4648), for data URIs.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().chain([0; 2].iter()).take(3).fold(0u32, |w, b| w << 8 | u32::from(*b));
+        for digit in 0..4 {
+            let six = (word >> (18 - 6 * digit)) as usize & 63;
+            text.push(if digit <= chunk.len() { char::from(DIGITS[six]) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 4648, section 10.
+    #[test]
+    fn base64_test_vectors() {
+        let found = ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|t| base64(t.as_bytes()));
+        assert_eq!(found, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]);
+    }
+
+    #[test]
+    fn a_markdown_table_comes_apart() {
+        let found = table("| a | b |\n|---|--:|\n| x\\|y | 2 |\n\nnote.\n");
+        assert_eq!((found.header, found.rows, found.note), (
+            vec!["a".into(), "b".into()],
+            vec![vec!["x|y".into(), "2".into()]],
+            "note.".into(),
+        ));
+    }
+}
