@@ -1,7 +1,15 @@
 //! Stage kind `command`: any program with declared inputs and outputs, so that a script can be a
 //! stage.
+//!
+//! The program runs in a private working folder ([`work_folder`]) that holds the project files it
+//! declares and a link `inputs/<name>` for each artifact it needs; its environment ([`program`])
+//! has `$DISSIM_INPUT_<NAME>` (a path a line), `$DISSIM_OUTPUT`, `$DISSIM_SCRATCH` (survives a kill)
+//! and `$DISSIM_TASK`. Nothing is a sandbox: a program that reads what it does not declare is not
+//! stopped, and a change of that is not noticed.
 
 mod params;
+mod program;
+mod work_folder;
 
 pub use params::CommandParams;
 
@@ -9,6 +17,8 @@ use std::path::PathBuf;
 
 use dissim_api::{Code, Context, Input, ParamError, Params, Stage, StageError, Traits};
 use serde_json::Value;
+
+use work_folder::WorkFolder;
 
 /// The stage kind `command`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,6 +61,26 @@ impl Stage for Command {
 
     fn run(&self, context: &mut Context) -> Result<(), StageError> {
         let params: CommandParams = context.params()?;
-        Err(StageError::new(format!("running {:?} is being written", params.run)))
+        let work = WorkFolder::prepare(context, &params)?;
+        program::run(context, &params, work.path())?;
+        let undeclared = match work.collect(&params.outputs, context.output()) {
+            Ok(undeclared) => undeclared,
+            Err(error) => {
+                log_undeclared(context, &work.left_over()?);
+                return Err(error);
+            }
+        };
+        log_undeclared(context, &undeclared);
+        Ok(())
     }
 }
+
+/// A file that nobody declared may be one that somebody forgot.
+fn log_undeclared(context: &Context, files: &[PathBuf]) {
+    for file in files {
+        context.log(format!("not declared under `outputs`, not kept: {}", file.display()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use crate::input::{PLANE, standardise};
 use crate::layout::{
     CONV1_BIAS, CONV1_WEIGHT, CONV2_BIAS, CONV2_WEIGHT, FC1_BIAS, FC1_WEIGHT, FC2_BIAS, FC2_WEIGHT,
     FC3_BIAS, FC3_WEIGHT,
@@ -35,7 +36,7 @@ impl WithSimd for Forward<'_> {
     }
 }
 
-/// u8 rows to f32 lanes, `x / 255`; lanes without a sample are 0.
+/// u8 rows to standardised f32 lanes; lanes without a sample are 0.
 #[inline(always)]
 fn load<S: Simd>(input: &mut [f32], images: &[u8], rows: &[u32]) {
     let lanes = S::F32_LANES;
@@ -45,8 +46,11 @@ fn load<S: Simd>(input: &mut [f32], images: &[u8], rows: &[u32]) {
         }
         for (lane, &row) in rows.iter().enumerate() {
             let image = &images[row as usize * PIXELS..][..PIXELS];
-            for (out, &byte) in out[lane..].iter_mut().step_by(lanes).zip(image) {
-                *out = f32::from(byte) * (1.0 / 255.0);
+            let planes = out.chunks_exact_mut(PLANE * lanes).zip(image.chunks_exact(PLANE));
+            for (channel, (out, plane)) in planes.enumerate() {
+                for (out, &byte) in out[lane..].iter_mut().step_by(lanes).zip(plane) {
+                    *out = standardise(channel, byte);
+                }
             }
         }
     }

@@ -33,12 +33,14 @@ mod buffer;
 mod conv;
 mod dense;
 mod forward;
+mod input;
 pub mod layout;
 mod network;
 mod pool;
 mod similarity;
 
 pub use adam::Adam;
+pub use input::standardise;
 pub use network::{Batch, Network, Outputs, StepStats};
 pub use similarity::{Embedding, Penalty};
 

@@ -96,7 +96,10 @@ fn affine(input: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
 fn network(image: &[u8], w: &[f64]) -> (Vec<f64>, Vec<f64>) {
     use layout::*;
     let relu = |v: Vec<f64>| v.into_iter().map(|x| x.max(0.0)).collect::<Vec<_>>();
-    let x: Vec<f64> = image.iter().map(|&b| f64::from(b) / 255.0).collect();
+    let (mean, deviation) = ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]);
+    let standardise =
+        |(i, &b): (usize, &u8)| (f64::from(b) / 255.0 - mean[i / 1024]) / deviation[i / 1024];
+    let x: Vec<f64> = image.iter().enumerate().map(standardise).collect();
     let x = convolve(&x, 3, 32, &w[CONV1_WEIGHT], &w[CONV1_BIAS]);
     let x = convolve(&x, 6, 14, &w[CONV2_WEIGHT], &w[CONV2_BIAS]);
     let x = relu(affine(&x, &w[FC1_WEIGHT], &w[FC1_BIAS]));

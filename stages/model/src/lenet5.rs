@@ -53,7 +53,7 @@ impl LeNet5 {
         Self { conv, fc, device: device.clone() }
     }
 
-    /// Forward pass over images `[batch, 3, 32, 32]` in 0..=1.
+    /// Forward pass over standardised images `[batch, 3, 32, 32]`.
     #[must_use]
     pub fn forward(&self, images: Tensor<4>) -> Forward {
         let mut x = images;
@@ -121,13 +121,14 @@ impl LeNet5 {
         flat
     }
 
-    /// Images `rows` of u8 `images` as `[rows, 3, 32, 32]` in 0..=1.
+    /// Images `rows` of u8 `images` as `[rows, 3, 32, 32]`, standardised.
     #[must_use]
     pub fn load(&self, images: &[u8], rows: &[u32]) -> Tensor<4> {
         let pixels = dissim_kernel::PIXELS;
         let image = |&row: &u32| &images[row as usize * pixels..(row as usize + 1) * pixels];
-        let values: Vec<f32> =
-            rows.iter().flat_map(image).map(|&b| f32::from(b) * (1.0 / 255.0)).collect();
+        let plane = pixels / 3;
+        let standardised = |(i, &byte): (usize, &u8)| dissim_kernel::standardise(i / plane % 3, byte);
+        let values: Vec<f32> = rows.iter().flat_map(image).enumerate().map(standardised).collect();
         Tensor::from_data(TensorData::new(values, [rows.len(), 3, 32, 32]), &self.device)
     }
 }

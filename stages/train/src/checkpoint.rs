@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dissim_api::formats::EpochLog;
-use dissim_api::{Params, StageError};
+use dissim_api::formats::{EpochLog, RunInfo};
+use dissim_api::{IoContext, StageError};
 use dissim_kernel::{Adam, layout::WEIGHTS};
 use dissim_model::weights;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,8 @@ pub(crate) struct Checkpoint {
 /// The part of a checkpoint that is not tensors.
 #[derive(Serialize, Deserialize)]
 struct Header {
-    params: Params,
+    /// The run it belongs to: parameters, data set, backend.
+    run: RunInfo,
     step: u64,
     lr: f64,
     epochs: Vec<EpochLog>,
@@ -47,21 +48,22 @@ impl Store {
     }
 
     /// Writes a checkpoint: the tensors first, then the header that names them, by renaming.
-    pub fn save(&self, params: &Params, checkpoint: &Checkpoint) -> Result<(), StageError> {
+    pub fn save(&self, run: &RunInfo, checkpoint: &Checkpoint) -> Result<(), StageError> {
         let Checkpoint { state, epochs } = checkpoint;
         let path = self.tensors(epochs.len());
         let flat = [("weights", &state.weights), ("first", &state.adam.first), ("second", &state.adam.second)];
         let bytes = weights::flat_bytes(&flat, &path)?;
         replace(&path, &bytes)?;
         let header = Header {
-            params: params.clone(),
+            run: run.clone(),
             step: state.adam.step,
             lr: state.adam.lr,
             epochs: epochs.clone(),
             tensors: blake3::hash(&bytes).to_hex().to_string(),
         };
-        let text = serde_json::to_vec(&header).map_err(|e| StageError::new(e.to_string()))?;
-        replace(&self.header(), &text)?;
+        let path = self.header();
+        let text = serde_json::to_vec(&header).or_fail("cannot write a checkpoint", &path)?;
+        replace(&path, &text)?;
         if epochs.len() > 1 {
             // An earlier one that stays behind costs room, nothing else.
             let _ = fs::remove_file(self.tensors(epochs.len() - 1));
@@ -69,13 +71,13 @@ impl Store {
         Ok(())
     }
 
-    /// Reads the checkpoint of a run with these parameters; none where there is none, and a reason
-    /// where there is one that cannot be used.
-    pub fn load(&self, params: &Params) -> Result<Option<Checkpoint>, String> {
+    /// Reads the checkpoint of this run; none where there is none, and a reason where there is one
+    /// that cannot be used.
+    pub fn load(&self, run: &RunInfo) -> Result<Option<Checkpoint>, String> {
         let Ok(text) = fs::read(self.header()) else { return Ok(None) };
         let header: Header = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
-        if header.params != *params {
-            return Err("it belongs to other parameters".to_owned());
+        if header.run != *run {
+            return Err("it belongs to another run".to_owned());
         }
         let path = self.tensors(header.epochs.len());
         let bytes = fs::read(&path).map_err(|e| e.to_string())?;
@@ -93,7 +95,6 @@ impl Store {
 
 /// Replaces a file as a whole or not at all.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
-    use dissim_api::IoContext as _;
     let temporary = path.with_extension("tmp");
     fs::write(&temporary, bytes).or_fail("cannot write a checkpoint", &temporary)?;
     fs::rename(&temporary, path).or_fail("cannot write a checkpoint", path)

@@ -118,7 +118,8 @@ pub(crate) fn resolve(given: &Params) -> Result<Params, Vec<ParamError>> {
         return Err(errors);
     }
     let penalised = params.method == Method::Dissimilarity;
-    params.lambda = penalised.then_some(params.lambda.unwrap_or(LAMBDA));
+    // Adding 0 makes 0 of -0: the two train alike, and so must be one task.
+    params.lambda = penalised.then_some(params.lambda.unwrap_or(LAMBDA) + 0.0);
     params.embed = penalised.then_some(params.embed.unwrap_or_default());
     match serde_json::to_value(&params) {
         Ok(serde_json::Value::Object(map)) => Ok(map),

@@ -6,15 +6,16 @@ use std::path::Path;
 use dissim_api::formats::{
     Background, Compose, Dataset, DatasetInfo, EpochLog, Glyphs, PIXELS, Pool, Split, SplitName,
 };
-use dissim_api::{Context, Params, Stage};
+use dissim_api::{Context, Stage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::Train;
+use crate::batches::resampled_backgrounds;
 
 /// 200 glyphs, a cross at the label's place over noise of their own, on two backgrounds a label;
 /// 200 training rows, 20 held out.
-fn write_dataset(folder: &Path) {
+fn write_dataset(folder: &Path, params: Value) {
     let noise = |i: usize| (i.wrapping_mul(2_654_435_761) >> 13) as u8;
     let glyph = |g: usize| {
         let inside = move |i: usize| i / 28 / 3 == g % 10 || i % 28 / 3 == g % 10;
@@ -37,7 +38,7 @@ fn write_dataset(folder: &Path) {
     let dataset = Dataset {
         info: DatasetInfo {
             version: Dataset::VERSION,
-            params: Params::new(),
+            params: params.as_object().unwrap().clone(),
             compose: Compose::Alpha,
             digit_colour: [255; 3],
             sizes: Default::default(),
@@ -60,8 +61,13 @@ impl Bench {
         for name in ["data", "scratch"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
-        write_dataset(&folder.path().join("data"));
+        write_dataset(&folder.path().join("data"), json!({"n_bg": 2}));
         Self(folder)
+    }
+
+    /// Replaces the data set by one whose parameters say something else.
+    fn replace_dataset(&self, params: Value) {
+        write_dataset(&self.0.path().join("data"), params);
     }
 
     /// Trains with these parameters into output folder `name`; returns the epochs.
@@ -106,13 +112,18 @@ fn it_learns_and_logs() {
 #[test]
 fn the_penalty_pushes_embeddings_of_a_group_apart() {
     let bench = Bench::new();
-    let with = |method: &str| json!({"epochs": 60, "batch_size": 50, "method": method, "lambda": 1});
-    let erm = bench.train("erm", with("erm"));
+    let with = |lambda: f64| {
+        json!({"epochs": 60, "batch_size": 50, "method": "dissimilarity", "embed": "pre", "lambda": lambda})
+    };
+    // A weight of 0 is erm, and logs the similarity of the same embedding.
+    let erm = bench.train("erm", with(0.0));
     bench.clear();
-    let dissimilarity = bench.train("dl", with("dissimilarity"));
+    let dissimilarity = bench.train("dl", with(0.5));
     let (erm, dissimilarity) = (&erm[59], &dissimilarity[59]);
-    assert!(1.0 - dissimilarity.penalty > 3.0 * (1.0 - erm.penalty), "{dissimilarity:?}\n{erm:?}");
-    assert_eq!((erm.lambda, dissimilarity.lambda), (0.0, 1.0));
+    assert!(dissimilarity.penalty < erm.penalty - 0.1, "{dissimilarity:?}\n{erm:?}");
+    // Not by dying: a network that says nothing has scattered embeddings too.
+    assert!(dissimilarity.train_acc > 0.9 && erm.train_acc > 0.9, "{dissimilarity:?}\n{erm:?}");
+    assert_eq!((erm.lambda, dissimilarity.lambda), (0.0, 0.5));
 }
 
 #[test]
@@ -125,7 +136,7 @@ fn a_killed_run_ends_in_the_same_bytes() {
     bench.train("first", with(1));
     let header = bench.0.path().join("scratch/checkpoint.json");
     let mut text: Value = serde_json::from_slice(&fs::read(&header).unwrap()).unwrap();
-    text["params"]["epochs"] = json!(3);
+    text["run"]["params"]["epochs"] = json!(3);
     fs::write(&header, text.to_string()).unwrap();
     bench.train("resumed", with(3));
     for file in ["model.safetensors", "epochs.jsonl", "run.json"] {
@@ -148,6 +159,33 @@ fn a_damaged_or_foreign_checkpoint_is_not_used() {
     assert!(bench.bytes("whole", "model.safetensors") == bench.bytes("again", "model.safetensors"));
     bench.train("other", json!({"epochs": 2, "batch_size": 64, "seed": 1}));
     assert!(bench.bytes("whole", "model.safetensors") != bench.bytes("other", "model.safetensors"));
+}
+
+#[test]
+fn a_checkpoint_on_another_data_set_is_not_used() {
+    let bench = Bench::new();
+    let with = json!({"epochs": 1});
+    bench.train("two", with.clone());
+    bench.replace_dataset(json!({"n_bg": 2, "resample_each_epoch": true}));
+    bench.train("resumed", with.clone());
+    bench.clear();
+    bench.train("fresh", with);
+    assert!(bench.bytes("resumed", "epochs.jsonl") == bench.bytes("fresh", "epochs.jsonl"));
+    assert!(bench.bytes("resumed", "epochs.jsonl") != bench.bytes("two", "epochs.jsonl"));
+}
+
+#[test]
+fn backgrounds_drawn_anew_stay_their_labels_own() {
+    let bench = Bench::new();
+    let dataset = Dataset::read(&bench.0.path().join("data")).unwrap();
+    let split = dataset.split(SplitName::Train);
+    let [first, second] = [1, 2].map(|epoch| resampled_backgrounds(&dataset, 0, epoch));
+    assert_eq!(first, resampled_backgrounds(&dataset, 0, 1));
+    assert_ne!(first, second);
+    assert_ne!(first, split.background);
+    for (background, &label) in first.iter().zip(&split.label) {
+        assert_eq!(background / 2, u32::from(label));
+    }
 }
 
 #[test]
@@ -199,6 +237,11 @@ fn parameters_without_effect_are_left_out() {
     assert!(!erm.contains_key("lambda") && !erm.contains_key("embed"));
     let penalised = resolve(json!({"method": "dissimilarity"})).unwrap();
     assert_eq!((&penalised["lambda"], &penalised["embed"]), (&json!(1.25), &json!("post")));
+    let zero = json!({"method": "dissimilarity", "lambda": 0});
+    assert_eq!(
+        resolve(json!({"method": "dissimilarity", "lambda": -0.0})).unwrap()["lambda"].to_string(),
+        resolve(zero).unwrap()["lambda"].to_string(),
+    );
     let errors = resolve(json!({"lambda": -1, "lr": 0, "epochs": 0, "batch_size": 0})).unwrap_err();
     let text: Vec<_> = errors.into_iter().map(|e| e.message).collect();
     insta::assert_snapshot!(text.join("\n"), @r"

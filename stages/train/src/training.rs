@@ -4,7 +4,7 @@ use std::fs;
 
 use dissim_api::formats::{Dataset, EpochLog, PIXELS, RunInfo, SplitName, write_json};
 use dissim_api::{Context, IoContext, StageError};
-use dissim_kernel::{Adam, Batch, Embedding, Penalty, StepStats};
+use dissim_kernel::{Adam, Batch, Embedding, Penalty, StepStats, layout};
 use dissim_model::weights;
 
 use crate::batches;
@@ -53,8 +53,14 @@ pub(crate) fn run(context: &mut Context) -> Result<(), StageError> {
     if dataset.split(SplitName::Train).is_empty() {
         return Err(StageError::new("the data set has no training images"));
     }
+    let run = RunInfo {
+        params: context.raw_params().clone(),
+        dataset: dataset.info.clone(),
+        backend: context.backend().to_owned(),
+        weights: layout::WEIGHTS,
+    };
     let store = Store::new(context.scratch());
-    let Checkpoint { state, mut epochs } = start(context, &store, &params)?;
+    let Checkpoint { state, mut epochs } = start(context, &store, &run, &params);
     let penalty = (params.method == Method::Dissimilarity).then(|| Penalty {
         lambda: params.lambda.unwrap_or_default() as f32,
         embedding: match params.embed.unwrap_or_default() {
@@ -93,29 +99,30 @@ pub(crate) fn run(context: &mut Context) -> Result<(), StageError> {
         context.log(format!("epoch {epoch}/{}: {note}", params.epochs));
         epochs.push(log);
         let checkpoint = Checkpoint { state: engine.state(), epochs };
-        store.save(context.raw_params(), &checkpoint)?;
+        store.save(&run, &checkpoint)?;
         epochs = checkpoint.epochs;
         context.progress(epoch.into(), params.epochs.into(), "epoch", note);
     }
-    finish(context, &dataset, &engine.state(), &epochs)
+    finish(context, &run, &engine.state(), &epochs)
 }
 
 /// The state to go on from: a checkpoint's, or the first.
 fn start(
     context: &Context,
     store: &Store,
+    run: &RunInfo,
     params: &TrainParams,
-) -> Result<Checkpoint, StageError> {
-    match store.load(context.raw_params()) {
+) -> Checkpoint {
+    match store.load(run) {
         Ok(Some(checkpoint)) => {
             context.log(format!("going on after epoch {}", checkpoint.epochs.len()));
-            return Ok(checkpoint);
+            return checkpoint;
         }
         Ok(None) => {}
         Err(why) => context.log(format!("the checkpoint is not used: {why}")),
     }
     let state = State { weights: initial::weights(params.seed), adam: Adam::new(params.lr) };
-    Ok(Checkpoint { state, epochs: Vec::new() })
+    Checkpoint { state, epochs: Vec::new() }
 }
 
 /// Composes the training images again, on other backgrounds.
@@ -129,7 +136,7 @@ fn recompose(dataset: &Dataset, backgrounds: &[u32], images: &mut [u8]) {
 
 fn finish(
     context: &mut Context,
-    dataset: &Dataset,
+    run: &RunInfo,
     state: &State,
     epochs: &[EpochLog],
 ) -> Result<(), StageError> {
@@ -139,13 +146,7 @@ fn finish(
     let lines = epochs.iter().map(|e| serde_json::to_string(e).map(|line| line + "\n"));
     let text: String = lines.collect::<Result<_, _>>().or_fail("cannot write JSON", &path)?;
     fs::write(&path, text).or_fail("cannot write", &path)?;
-    let info = RunInfo {
-        params: context.raw_params().clone(),
-        dataset: dataset.info.clone(),
-        backend: context.backend().to_owned(),
-        weights: state.weights.len(),
-    };
-    write_json(&output.join("run.json"), &info)?;
+    write_json(&output.join("run.json"), run)?;
     if let Some(last) = epochs.last() {
         context.metric("cross_entropy", last.cross_entropy);
         context.metric("penalty", last.penalty);
