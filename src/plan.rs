@@ -106,7 +106,8 @@ impl<'a> Planner<'a> {
         let mut states: Vec<State> = Vec::with_capacity(self.study.tasks.len());
         for task in 0..self.study.tasks.len() {
             let needs = &self.study.tasks[task].needs;
-            let ready = needs.iter().flat_map(|n| &n.tasks).all(|&n| matches!(states[n], State::Hit(_)));
+            let ready =
+                needs.iter().flat_map(|n| &n.tasks).all(|&n| matches!(states[n], State::Hit(_)));
             let state = if ready {
                 let artifact = |id: TaskId| match &states[id] {
                     State::Hit(record) => Some(record.artifact.clone()),

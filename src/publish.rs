@@ -32,8 +32,7 @@ struct Published {
 /// When a file cannot be written.
 pub fn publish(study: &Study, store: &Store, summary: &Summary) -> io::Result<Option<PathBuf>> {
     let folder = study.root.join("reports");
-    let published: Vec<_> =
-        study.stages.iter().filter(|s| s.stage.traits().published).collect();
+    let published: Vec<_> = study.stages.iter().filter(|s| s.stage.traits().published).collect();
     let mut wanted: BTreeMap<String, Entry> = BTreeMap::new();
     for stage in &published {
         for task in stage.tasks.clone() {

@@ -59,12 +59,22 @@ fn stages(study: &Study) -> Labelled {
         1 => format!("{}: {}", node.name, node.stage.kind()),
         n => format!("{}: {}, {n} tasks", node.name, node.stage.kind()),
     };
-    let edges = study.stages.iter().enumerate().flat_map(|(to, node)| node.needs.iter().map(move |&from| (from, to)));
+    let edges = study
+        .stages
+        .iter()
+        .enumerate()
+        .flat_map(|(to, node)| node.needs.iter().map(move |&from| (from, to)));
     (study.stages.iter().map(label).collect(), edges.collect())
 }
 
 fn tasks(study: &Study) -> Labelled {
-    let needs = |task: &crate::graph::Task| task.needs.iter().flat_map(|n| n.tasks.clone()).collect::<Vec<_>>();
-    let edges = study.tasks.iter().enumerate().flat_map(|(to, task)| needs(task).into_iter().map(move |from| (from, to)));
+    let needs = |task: &crate::graph::Task| {
+        task.needs.iter().flat_map(|n| n.tasks.clone()).collect::<Vec<_>>()
+    };
+    let edges = study
+        .tasks
+        .iter()
+        .enumerate()
+        .flat_map(|(to, task)| needs(task).into_iter().map(move |from| (from, to)));
     (study.tasks.iter().map(|t| t.name.clone()).collect(), edges.collect())
 }

@@ -47,8 +47,11 @@ pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> 
     let cancel: &'static Cancel = Box::leak(Box::default());
     ctrlc::set_handler(|| cancel.request())
         .map_err(|e| Failure::Input(format!("error: cannot listen for Ctrl-C: {e}\n")))?;
-    let mut console: Box<dyn Console> =
-        if io::stderr().is_terminal() { Box::new(Fancy::default()) } else { Box::new(Plain::default()) };
+    let mut console: Box<dyn Console> = if io::stderr().is_terminal() {
+        Box::new(Fancy::default())
+    } else {
+        Box::new(Plain::default())
+    };
     let start = std::time::Instant::now();
     let summary = execute::run(&study, &store, &options, cancel, &mut *console)?;
     let page = publish::publish(&study, &store, &summary)?;
@@ -91,7 +94,11 @@ fn saved(summary: &Summary) -> String {
     format!(" (saved {})", execute::seconds(summary.saved_s))
 }
 
-fn dry_run(study: &Study, store: &Store, targets: &std::collections::BTreeSet<usize>) -> Result<()> {
+fn dry_run(
+    study: &Study,
+    store: &Store,
+    targets: &std::collections::BTreeSet<usize>,
+) -> Result<()> {
     let mut planner = Planner::new(study, store);
     let states = planner.plan();
     let mut wanted = targets.clone();
@@ -120,6 +127,7 @@ fn dry_run(study: &Study, store: &Store, targets: &std::collections::BTreeSet<us
         }
     }
     planner.save()?;
-    text += &format!("{hits} cached, {runs} would run, {may} may run after those; nothing was run\n");
+    text +=
+        &format!("{hits} cached, {runs} would run, {may} may run after those; nothing was run\n");
     print(&text)
 }

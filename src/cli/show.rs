@@ -46,7 +46,10 @@ pub(super) fn show(cli: &Cli, args: &ShowArgs, registry: &Registry) -> Result<()
             }
             _ => {
                 text += &format!("{}\n  is not in the cache: dissim why '{}'\n", of.name, of.name);
-                text += &section("parameters", of.params.iter().map(|(n, v)| (n.clone(), v.to_string())));
+                text += &section(
+                    "parameters",
+                    of.params.iter().map(|(n, v)| (n.clone(), v.to_string())),
+                );
                 rows.push(json!({ "task": of.name, "params": of.params }));
             }
         }
@@ -70,16 +73,26 @@ fn page(record: &Record, store: &Store) -> String {
         ]
         .into_iter(),
     );
-    text += &section("parameters", record.description.params.iter().map(|(n, v)| (n.clone(), v.to_string())));
+    text += &section(
+        "parameters",
+        record.description.params.iter().map(|(n, v)| (n.clone(), v.to_string())),
+    );
     let inputs = record.description.inputs.iter().flat_map(|(name, artifacts)| {
         artifacts.iter().map(move |a| (name.clone(), format!("{}  {}", a.artifact.short(), a.task)))
     });
     text += &section("inputs", inputs);
-    text += &section("files", record.description.files.iter().map(|(f, d)| (f.clone(), d.short().to_owned())));
+    text += &section(
+        "files",
+        record.description.files.iter().map(|(f, d)| (f.clone(), d.short().to_owned())),
+    );
     let tree = store.tree(&record.artifact).unwrap_or_default();
-    let outputs = tree.files.iter().map(|(path, e)| (path.clone(), format!("{}  {}", e.digest.short(), bytes(e.size))));
+    let outputs = tree
+        .files
+        .iter()
+        .map(|(path, e)| (path.clone(), format!("{}  {}", e.digest.short(), bytes(e.size))));
     text += &section("outputs", outputs);
-    let number = |value: Option<f64>| value.map_or_else(|| "not a number".to_owned(), |v| format!("{v:.6}"));
+    let number =
+        |value: Option<f64>| value.map_or_else(|| "not a number".to_owned(), |v| format!("{v:.6}"));
     text + &section("metrics", record.metrics.iter().map(|(n, v)| (n.clone(), number(*v))))
 }
 
@@ -87,7 +100,8 @@ fn page(record: &Record, store: &Store) -> String {
 fn section(heading: &str, rows: impl Iterator<Item = (String, String)>) -> String {
     let rows: Vec<_> = rows.collect();
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    let lines: String = rows.iter().map(|(name, value)| format!("    {name:width$}  {value}\n")).collect();
+    let lines: String =
+        rows.iter().map(|(name, value)| format!("    {name:width$}  {value}\n")).collect();
     if rows.is_empty() { String::new() } else { format!("  {heading}\n{lines}") }
 }
 
@@ -104,7 +118,8 @@ pub(super) fn log(cli: &Cli, args: &LogArgs, registry: &Registry) -> Result<()> 
     let (study, store) = cli.open(&args.selection, registry)?;
     let targets = target::select(&study, std::slice::from_ref(&args.target))?;
     let Some(task) = targets.first().filter(|_| targets.len() == 1) else {
-        let what = format!("error: `{}` means {} tasks; a log is of one\n", args.target, targets.len());
+        let what =
+            format!("error: `{}` means {} tasks; a log is of one\n", args.target, targets.len());
         return Err(Failure::Input(what));
     };
     let name = &study.tasks[*task].name;

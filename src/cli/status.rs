@@ -36,7 +36,8 @@ pub(super) fn status(cli: &Cli, args: &StatusArgs, registry: &Registry) -> Resul
     let mut rows = Vec::new();
     for stage in &study.stages {
         let kind = stage.stage.kind().to_owned();
-        let mut row = Row { stage: stage.name.clone(), kind, tasks: stage.tasks.len(), ..Row::default() };
+        let mut row =
+            Row { stage: stage.name.clone(), kind, tasks: stage.tasks.len(), ..Row::default() };
         for state in &states[stage.tasks.clone()] {
             match state {
                 State::Hit(_) => row.hits += 1,

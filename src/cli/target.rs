@@ -20,9 +20,14 @@ pub(super) fn select(study: &Study, targets: &[String]) -> Result<BTreeSet<TaskI
             let stages = study.stages.iter().map(|s| s.name.as_str());
             let tasks = study.tasks.iter().map(|t| t.name.as_str());
             let help = suggestion(target, stages.clone().chain(tasks)).unwrap_or_else(|| {
-                format!("stages are {}; `dissim status` lists them", stages.collect::<Vec<_>>().join(", "))
+                format!(
+                    "stages are {}; `dissim status` lists them",
+                    stages.collect::<Vec<_>>().join(", ")
+                )
             });
-            return Err(Failure::Input(format!("error: no stage or task `{target}`\n  help: {help}\n")));
+            return Err(Failure::Input(format!(
+                "error: no stage or task `{target}`\n  help: {help}\n"
+            )));
         }
         selected.extend(found);
     }

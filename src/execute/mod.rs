@@ -102,7 +102,15 @@ pub fn run(
             if !stopped {
                 scheduler.look_up_ready()?;
                 while let Some((task, description)) = scheduler.next_job() {
-                    let job = Job::new(study, store, task, description, &folder, options, &mut scheduler.planner);
+                    let job = Job::new(
+                        study,
+                        store,
+                        task,
+                        description,
+                        &folder,
+                        options,
+                        &mut scheduler.planner,
+                    );
                     scheduler.started(task);
                     let sender = sender.clone();
                     scope.spawn(move || job.run(cancel, &sender));
@@ -170,7 +178,8 @@ impl<'a> Scheduler<'a> {
                 ready.push_back(task);
             }
         }
-        let summary = Summary { tasks: wanted.iter().filter(|w| **w).count(), ..Summary::default() };
+        let summary =
+            Summary { tasks: wanted.iter().filter(|w| **w).count(), ..Summary::default() };
         console.begin(summary.tasks);
         Self {
             study,
@@ -312,8 +321,9 @@ impl<'a> Scheduler<'a> {
     fn end(mut self, interrupted: bool) -> io::Result<Summary> {
         self.console.end();
         self.planner.save()?;
-        let unfinished =
-            |life: &&Life| matches!(life, Life::Pending(_) | Life::Ready | Life::Queued | Life::Running);
+        let unfinished = |life: &&Life| {
+            matches!(life, Life::Pending(_) | Life::Ready | Life::Queued | Life::Running)
+        };
         self.summary.skipped += self.life.iter().filter(unfinished).count();
         self.summary.interrupted = interrupted;
         Ok(self.summary)

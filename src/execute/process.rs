@@ -100,7 +100,9 @@ pub(super) fn run(
         .stderr(File::create(log)?)
         .process_group(0)
         .spawn()
-        .map_err(|e| io::Error::new(e.kind(), format!("cannot start {}: {e}", program.display())))?;
+        .map_err(|e| {
+            io::Error::new(e.kind(), format!("cannot start {}: {e}", program.display()))
+        })?;
     let group = i32::try_from(child.id()).unwrap_or(i32::MAX);
     cancel.add(group);
     let mut last = None;
@@ -128,7 +130,9 @@ pub(super) fn run(
 /// Why a process that said nothing ended.
 fn died(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
-        (Some(9), _) => "the task was killed (SIGKILL): most often because memory ran out".to_owned(),
+        (Some(9), _) => {
+            "the task was killed (SIGKILL): most often because memory ran out".to_owned()
+        }
         (Some(signal), _) => {
             let name = Signal::try_from(signal).map_or("an unknown signal", Signal::as_str);
             format!("the task was ended by {name}")
@@ -159,11 +163,13 @@ pub fn serve_task(spec: &Path, registry: &Registry) -> bool {
 }
 
 fn run_stage(path: &Path, registry: &Registry) -> Result<(), StageError> {
-    let bytes = fs::read(path).map_err(|e| StageError::new(format!("cannot read: {e}")).at(path))?;
+    let bytes =
+        fs::read(path).map_err(|e| StageError::new(format!("cannot read: {e}")).at(path))?;
     let spec: TaskSpec = serde_json::from_slice(&bytes)
         .map_err(|e| StageError::new(format!("not a task spec: {e}")).at(path))?;
     if spec.version != TaskSpec::VERSION {
-        let what = format!("the spec has version {}, and this is for {}", spec.version, TaskSpec::VERSION);
+        let what =
+            format!("the spec has version {}, and this is for {}", spec.version, TaskSpec::VERSION);
         return Err(StageError::new(what).at(path));
     }
     let Some(stage) = registry.get(&spec.kind) else {

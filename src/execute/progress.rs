@@ -31,8 +31,8 @@ pub trait Console {
 pub fn seconds(value: f64) -> String {
     let whole = value.round() as u64;
     match whole {
-        0..10 => format!("{value:.1}s"),
-        10..60 => format!("{whole}s"),
+        _ if value < 9.95 => format!("{value:.1}s"),
+        0..60 => format!("{whole}s"),
         60..3600 => format!("{}m {:02}s", whole / 60, whole % 60),
         _ => format!("{}h {:02}m", whole / 3600, whole % 3600 / 60),
     }

@@ -65,7 +65,16 @@ impl<'a> Job<'a> {
         let key = description.key();
         let folder = folder.path().join(task.to_string());
         let (_, code) = planner.code(task);
-        Self { study, store, task, description, key, code, program: options.program.clone(), folder }
+        Self {
+            study,
+            store,
+            task,
+            description,
+            key,
+            code,
+            program: options.program.clone(),
+            folder,
+        }
     }
 
     /// Runs the task and reports; never panics the runner.
@@ -181,7 +190,8 @@ impl<'a> Job<'a> {
         if now.len() == before.len() && now.iter().all(same) {
             return Ok(None);
         }
-        let changed = now.iter().find(|(n, d)| before.get(*n) != d.as_ref()).map(|(n, _)| n.as_str());
+        let changed =
+            now.iter().find(|(n, d)| before.get(*n) != d.as_ref()).map(|(n, _)| n.as_str());
         let gone = before.keys().find(|n| !now.contains_key(*n)).map(String::as_str);
         let name = changed.or(gone).unwrap_or("a file");
         Ok(Some(format!("`{name}` changed while the task ran; its result was not kept: run again")))
@@ -201,5 +211,6 @@ fn failure(why: &str, log: &[u8], kept: &Path) -> String {
 }
 
 fn host() -> String {
-    nix::unistd::gethostname().map_or_else(|_| "unknown".into(), |h| h.to_string_lossy().into_owned())
+    nix::unistd::gethostname()
+        .map_or_else(|_| "unknown".into(), |h| h.to_string_lossy().into_owned())
 }

@@ -17,15 +17,15 @@ pub(crate) fn combinations(
     let mut all = Vec::new();
     let mut good = true;
     for grid in &entry.grids {
-        let axes: Vec<_> =
-            grid.iter().map(|(key, node)| axis(key, node, values, errors)).collect();
+        let axes: Vec<_> = grid.iter().map(|(key, node)| axis(key, node, values, errors)).collect();
         let Some(axes) = axes.into_iter().collect::<Option<Vec<_>>>() else {
             good = false;
             continue;
         };
         let count = axes.iter().fold(1usize, |n, (_, v)| n.saturating_mul(v.len()));
         if count > MOST {
-            let message = format!("stage `{}` would have {count} tasks; {MOST} is the most", entry.key.name);
+            let message =
+                format!("stage `{}` would have {count} tasks; {MOST} is the most", entry.key.name);
             errors.push(PipelineError::new(entry.key.place.clone(), message));
             return None;
         }

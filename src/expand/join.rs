@@ -128,7 +128,9 @@ impl<'a> Indexes<'a> {
                     }
                     index
                 });
-                found.extend(index.get(&values(&shared, &binding.axes)).into_iter().flatten().copied());
+                found.extend(
+                    index.get(&values(&shared, &binding.axes)).into_iter().flatten().copied(),
+                );
             }
             found.sort_unstable();
             joined.extend(found.into_iter().map(|task| with(&binding, task, name, tasks)));

@@ -76,7 +76,8 @@ fn check_inputs(entry: &StageEntry, stage: &dyn Stage, errors: &mut Vec<Pipeline
     let (name, kind) = (&entry.key.name, stage.kind());
     for input in stage.inputs().iter().filter(|input| input.required) {
         if !entry.needs.iter().any(|need| need.input.name == input.name) {
-            let message = format!("stage `{name}` does not say where its `{}` comes from", input.name);
+            let message =
+                format!("stage `{name}` does not say where its `{}` comes from", input.name);
             let help = format!("add `needs: {{ {}: .. }}`", input.name);
             errors.push(PipelineError::new(entry.key.place.clone(), message).help(help));
         }
@@ -175,8 +176,14 @@ impl Expansion {
             && errors.len() == before
         {
             self.check_axes(entry, stage.kind(), &known, &needs, errors);
-            let builder =
-                Builder { entry, stage: stage.as_ref(), with: &with, known: &known, needs: &needs, root };
+            let builder = Builder {
+                entry,
+                stage: stage.as_ref(),
+                with: &with,
+                known: &known,
+                needs: &needs,
+                root,
+            };
             let built = builder.tasks(self, &combinations, self.stages.len(), errors);
             self.tasks.extend(built);
         }
@@ -207,10 +214,13 @@ impl Expansion {
             let declared = stage.inputs().iter().find(|i| i.name == need.input.name);
             let many = match declared {
                 Some(input) => input.arity == Arity::Many,
-                None => need.refers.iter().any(|(text, _)| text.contains('[')) || need.refers.len() > 1,
+                None => {
+                    need.refers.iter().any(|(text, _)| text.contains('[')) || need.refers.len() > 1
+                }
             };
             if !many && need.refers.len() > 1 {
-                let message = format!("input `{}` takes one task, and a list was given", need.input.name);
+                let message =
+                    format!("input `{}` takes one task, and a list was given", need.input.name);
                 errors.push(PipelineError::new(need.input.place.clone(), message));
             }
             let select = |(text, place): &(String, Place)| {
@@ -315,7 +325,8 @@ impl Builder<'_> {
                     }
                     None => {
                         if by_name.insert(task.name.clone(), built.len()).is_some() {
-                            let message = format!("two different tasks would be called `{}`", task.name);
+                            let message =
+                                format!("two different tasks would be called `{}`", task.name);
                             errors.push(PipelineError::new(self.entry.key.place.clone(), message));
                         }
                         by_identity.insert(identity, built.len());

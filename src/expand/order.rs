@@ -37,8 +37,10 @@ pub(crate) fn order(document: &Document, errors: &mut Vec<PipelineError>) -> Vec
             // Walk along needs within the component until something repeats.
             let last = loop {
                 let here = path[path.len() - 1];
-                let mut needed: Vec<_> =
-                    graph.neighbors_directed(here, petgraph::Incoming).filter(|n| circle.contains(n)).collect();
+                let mut needed: Vec<_> = graph
+                    .neighbors_directed(here, petgraph::Incoming)
+                    .filter(|n| circle.contains(n))
+                    .collect();
                 needed.sort_unstable();
                 let next = needed[0];
                 if let Some(at) = path.iter().position(|n| *n == next) {
@@ -47,8 +49,7 @@ pub(crate) fn order(document: &Document, errors: &mut Vec<PipelineError>) -> Vec
                 }
                 path.push(next);
             };
-            let words: Vec<_> =
-                path.iter().chain([&last]).map(|n| names[n.index()]).collect();
+            let words: Vec<_> = path.iter().chain([&last]).map(|n| names[n.index()]).collect();
             let message = format!("stages need each other in a circle: {}", words.join(" -> "));
             let place = document.stages[path[0].index()].key.place.clone();
             errors.push(PipelineError::new(place, message));

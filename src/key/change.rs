@@ -153,8 +153,10 @@ impl fmt::Display for Change {
             }
             Self::Backend { old, new } => {
                 let text = |b: &Option<Backend>| {
-                    b.as_ref()
-                        .map_or_else(|| "(none)".to_owned(), |b| format!("{} {}", b.name, b.version))
+                    b.as_ref().map_or_else(
+                        || "(none)".to_owned(),
+                        |b| format!("{} {}", b.name, b.version),
+                    )
                 };
                 write!(f, "backend: {} -> {}", text(old), text(new))
             }
@@ -203,11 +205,7 @@ pub(super) fn explain(
     vec![one]
 }
 
-fn code_changes(
-    old: &Digest,
-    new: &Digest,
-    code: &dyn Fn(&Digest) -> Option<Code>,
-) -> Vec<Change> {
+fn code_changes(old: &Digest, new: &Digest, code: &dyn Fn(&Digest) -> Option<Code>) -> Vec<Change> {
     let unknown = || vec![Change::Code { old: old.clone(), new: new.clone() }];
     let (Some(before), Some(after)) = (code(old), code(new)) else { return unknown() };
     let names: BTreeSet<&String> = before.0.keys().chain(after.0.keys()).collect();

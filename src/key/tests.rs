@@ -43,7 +43,11 @@ fn code(of: &Digest) -> Option<Code> {
     let entries: &[(&str, &str)] = if *of == digest("code 1") {
         &[("burn", "0.22.0"), ("old", "1.0.0"), ("stages/evaluate/src/lib.rs", "1")]
     } else if *of == digest("code 2") {
-        &[("burn", "0.22.1"), ("stages/evaluate/src/lib.rs", "2"), ("stages/evaluate/src/n.rs", "1")]
+        &[
+            ("burn", "0.22.1"),
+            ("stages/evaluate/src/lib.rs", "2"),
+            ("stages/evaluate/src/n.rs", "1"),
+        ]
     } else {
         return None;
     };
@@ -64,10 +68,9 @@ fn edited(edit: impl FnOnce(&mut Description)) -> Description {
 #[test]
 fn equal_parameters_in_another_order_are_one_key() {
     let mut other = example();
-    other.params = serde_json::from_str(
-        r#"{"split": {"a": [2], "b": 1}, "method": "erm", "lambda": 1.25}"#,
-    )
-    .unwrap();
+    other.params =
+        serde_json::from_str(r#"{"split": {"a": [2], "b": 1}, "method": "erm", "lambda": 1.25}"#)
+            .unwrap();
     assert_eq!(example().key(), other.key());
     assert!(Description::diff(&example(), &other, &code).is_empty());
 }

@@ -126,7 +126,9 @@ impl Reader<'_> {
     fn stage(&mut self, key: &Key, node: &Node) -> Option<StageEntry> {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         let name = &key.name;
-        if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(good) {
+        if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            || !name.chars().all(good)
+        {
             let help = "letters, digits, `_` and `-`, starting with a letter";
             let message = format!("`{}` is no name for a stage", name.escape_debug());
             self.errors.push(PipelineError::new(key.place.clone(), message).help(help));
@@ -183,7 +185,8 @@ impl Reader<'_> {
             match item.text() {
                 Some(text) => refers.push((text.to_owned(), item.place.clone())),
                 None => {
-                    let message = format!("`{}` must name a stage, and is {}", input.name, item.kind());
+                    let message =
+                        format!("`{}` must name a stage, and is {}", input.name, item.kind());
                     self.error(&item.place, message);
                 }
             }
@@ -204,11 +207,13 @@ pub(crate) fn parameters(
     if let Some(name) = profile {
         match document.profiles.iter().find(|(key, _)| key.name == name) {
             Some((_, node)) => {
-                let over = node.entries().iter().map(|(key, node)| (key.name.clone(), node.clone()));
+                let over =
+                    node.entries().iter().map(|(key, node)| (key.name.clone(), node.clone()));
                 found.extend(over);
             }
             None => {
-                let names: Vec<_> = document.profiles.iter().map(|(k, _)| k.name.as_str()).collect();
+                let names: Vec<_> =
+                    document.profiles.iter().map(|(k, _)| k.name.as_str()).collect();
                 let place = document
                     .default_profile
                     .as_ref()
@@ -255,6 +260,9 @@ pub(crate) fn set_help(document: &Document, written: &str) -> String {
     names.sort_unstable();
     names.dedup();
     suggestion(written, names.iter().copied()).unwrap_or_else(|| {
-        format!("parameters are {}; or write a path such as stages.train.with.epochs", names.join(", "))
+        format!(
+            "parameters are {}; or write a path such as stages.train.with.epochs",
+            names.join(", ")
+        )
     })
 }

@@ -63,7 +63,10 @@ fn read(file: &Path) -> Result<String, String> {
         return Err(format!("the file is larger than {} MB", LARGEST >> 20));
     }
     String::from_utf8(bytes).map_err(|e| {
-        let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|b| **b == b'\n')
+            .count();
         format!("the file is not UTF-8 text, from line {line} on")
     })
 }

@@ -92,8 +92,10 @@ impl Values {
             return self.lookup(name, place, errors);
         }
         if text.replace("$${", "").contains("${") {
-            let message = format!("`${{..}}` must be the whole value, and `{text}` has text around it");
-            let help = "parameters are typed and never pasted into text; write `$${` for a literal `${`";
+            let message =
+                format!("`${{..}}` must be the whole value, and `{text}` has text around it");
+            let help =
+                "parameters are typed and never pasted into text; write `$${` for a literal `${`";
             errors.push(PipelineError::new(place.clone(), message).help(help));
             return None;
         }
@@ -150,7 +152,8 @@ impl Values {
             return None;
         }
         if step == 0 {
-            let message = format!("`{text}` is not range(end), range(start, end) or range(start, end, step)");
+            let message =
+                format!("`{text}` is not range(end), range(start, end) or range(start, end, step)");
             errors.push(PipelineError::new(place.clone(), message));
             return None;
         }

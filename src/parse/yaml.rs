@@ -6,7 +6,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_yaml::Spanned;
 
-use super::errors::{Place, PipelineError};
+use super::errors::{PipelineError, Place};
 
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq)]

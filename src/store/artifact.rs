@@ -126,7 +126,8 @@ impl Store {
     pub fn whole(&self, artifact: &Digest) -> Option<Tree> {
         let tree = self.tree(artifact)?;
         let there = |entry: &Entry| {
-            fs::metadata(self.object(&entry.digest)).is_ok_and(|m| m.is_file() && m.len() == entry.size)
+            fs::metadata(self.object(&entry.digest))
+                .is_ok_and(|m| m.is_file() && m.len() == entry.size)
         };
         tree.files.values().all(there).then_some(tree)
     }

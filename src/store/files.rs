@@ -80,9 +80,9 @@ impl FileDigests {
         }
         let now = SystemTime::now();
         self.hashed += 1;
-        let digest =
-            artifact::hash_file(&path, metadata.len()).map_err(|e| super::at(e, file))?;
-        let settled = metadata.modified().is_ok_and(|m| now.duration_since(m).is_ok_and(|age| age > SETTLED));
+        let digest = artifact::hash_file(&path, metadata.len()).map_err(|e| super::at(e, file))?;
+        let settled =
+            metadata.modified().is_ok_and(|m| now.duration_since(m).is_ok_and(|age| age > SETTLED));
         if settled {
             self.known.insert(name, Known { stat, digest: digest.clone() });
             self.changed = true;

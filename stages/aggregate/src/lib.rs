@@ -114,13 +114,16 @@ impl Stage for Aggregate {
         write_parquet(&summary, &output.join("summary.parquet"))?;
         write_csv(&summary, &output.join("summary.csv"))?;
         let path = output.join("summary.md");
-        let text = markdown::summary(&summary, &groups, params.confidence).or_fail("cannot format", &path)?;
+        let text = markdown::summary(&summary, &groups, params.confidence)
+            .or_fail("cannot format", &path)?;
         std::fs::write(&path, text).or_fail("cannot write", &path)?;
         for name in ["per_class.parquet", "confusion.parquet", "epochs.parquet"] {
             let tables = folders
                 .iter()
                 .zip(&facts)
-                .map(|(folder, facts)| with_facts(read(&folder.join(name))?, facts, &groups, folder))
+                .map(|(folder, facts)| {
+                    with_facts(read(&folder.join(name))?, facts, &groups, folder)
+                })
                 .collect::<Result<Vec<_>, _>>()?;
             write_parquet(&concat(&tables, &output)?, &output.join(name))?;
         }

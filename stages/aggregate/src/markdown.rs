@@ -3,9 +3,14 @@
 use polars::prelude::*;
 
 /// The table in Markdown, with a note on what its numbers are.
-pub(crate) fn summary(table: &DataFrame, groups: &[String], confidence: f64) -> PolarsResult<String> {
+pub(crate) fn summary(
+    table: &DataFrame,
+    groups: &[String],
+    confidence: f64,
+) -> PolarsResult<String> {
     let mut header: Vec<String> = groups.iter().map(|g| title(g).to_owned()).collect();
-    header.extend(["runs", "ID %", "OOD %", "OOD %, alive", "dead", "similarity"].map(str::to_owned));
+    header
+        .extend(["runs", "ID %", "OOD %", "OOD %, alive", "dead", "similarity"].map(str::to_owned));
     let mut rows = vec![header];
     let number = |name: &str, row: usize| -> PolarsResult<Option<f64>> {
         Ok(table.column(name)?.cast(&DataType::Float64)?.f64()?.get(row))
@@ -61,7 +66,9 @@ fn shown(value: &AnyValue<'_>) -> String {
 fn lines(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0).max(3);
-    let right = |c: usize| rows.iter().skip(1).all(|r| r[c].starts_with(|x: char| x.is_ascii_digit() || x == '-'));
+    let right = |c: usize| {
+        rows.iter().skip(1).all(|r| r[c].starts_with(|x: char| x.is_ascii_digit() || x == '-'))
+    };
     let mut text = String::new();
     for (i, row) in rows.iter().enumerate() {
         for (c, cell) in row.iter().enumerate() {

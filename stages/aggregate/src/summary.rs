@@ -33,9 +33,12 @@ pub(crate) fn group_columns(runs: &DataFrame, given: &[String]) -> Result<Vec<St
     if !given.is_empty() {
         for name in given {
             if !names.contains(&name.as_str()) || METRICS.contains(&name.as_str()) {
-                let facts: Vec<_> = names.iter().filter(|n| !METRICS.contains(n)).copied().collect();
-                return Err(StageError::new(format!("`group_by` names `{name}`, which is no fact of the runs"))
-                    .help(format!("facts are {}", facts.join(", "))));
+                let facts: Vec<_> =
+                    names.iter().filter(|n| !METRICS.contains(n)).copied().collect();
+                return Err(StageError::new(format!(
+                    "`group_by` names `{name}`, which is no fact of the runs"
+                ))
+                .help(format!("facts are {}", facts.join(", "))));
             }
         }
         return Ok(given.to_vec());
@@ -67,13 +70,15 @@ pub(crate) fn summarise(
 
 fn build(runs: &DataFrame, groups: &[String], confidence: f64) -> PolarsResult<DataFrame> {
     let keys: Vec<Expr> = groups.iter().map(|g| col(g.as_str())).collect();
-    let metrics: Vec<&str> =
-        SUMMARISED.into_iter().filter(|m| runs.column(m).is_ok()).collect();
+    let metrics: Vec<&str> = SUMMARISED.into_iter().filter(|m| runs.column(m).is_ok()).collect();
     // Values by group, as lists: each statistic is then a function of a few numbers.
     let mut lists: Vec<Expr> = metrics.iter().map(|m| col(*m).cast(DataType::Float64)).collect();
     lists.push(col("dead").cast(DataType::Float64));
     let grouped = if keys.is_empty() {
-        runs.clone().lazy().select(lists.into_iter().map(|l| l.implode(true)).collect::<Vec<_>>()).collect()?
+        runs.clone()
+            .lazy()
+            .select(lists.into_iter().map(|l| l.implode(true)).collect::<Vec<_>>())
+            .collect()?
     } else {
         runs.clone().lazy().group_by_stable(keys).agg(lists).collect()?
     };
@@ -84,7 +89,8 @@ fn build(runs: &DataFrame, groups: &[String], confidence: f64) -> PolarsResult<D
     let height = grouped.height();
     let mut columns: Vec<Column> =
         groups.iter().map(|g| grouped.column(g).cloned()).collect::<PolarsResult<_>>()?;
-    let dead: Vec<Vec<Option<f64>>> = (0..height).map(|r| values("dead", r)).collect::<PolarsResult<_>>()?;
+    let dead: Vec<Vec<Option<f64>>> =
+        (0..height).map(|r| values("dead", r)).collect::<PolarsResult<_>>()?;
     columns.push(Column::new("n".into(), dead.iter().map(|d| d.len() as i64).collect::<Vec<_>>()));
     for metric in &metrics {
         let all: Vec<_> = (0..height).map(|r| values(metric, r)).collect::<PolarsResult<_>>()?;
@@ -92,7 +98,12 @@ fn build(runs: &DataFrame, groups: &[String], confidence: f64) -> PolarsResult<D
         if *metric == "ood_acc" {
             // Over all runs first; over the alive ones beside it.
             let alive = |(values, dead): (&Vec<Option<f64>>, &Vec<Option<f64>>)| {
-                values.iter().zip(dead).filter(|(_, d)| **d == Some(0.0)).map(|(v, _)| *v).collect::<Vec<_>>()
+                values
+                    .iter()
+                    .zip(dead)
+                    .filter(|(_, d)| **d == Some(0.0))
+                    .map(|(v, _)| *v)
+                    .collect::<Vec<_>>()
             };
             let alive: Vec<_> = all.iter().zip(&dead).map(alive).collect();
             columns.extend(statistics("ood_acc_alive", &alive, confidence));
@@ -104,7 +115,8 @@ fn build(runs: &DataFrame, groups: &[String], confidence: f64) -> PolarsResult<D
 
 /// Mean, deviation, interval and range of a metric, one value a group.
 fn statistics(name: &str, groups: &[Vec<Option<f64>>], confidence: f64) -> Vec<Column> {
-    let known: Vec<Vec<f64>> = groups.iter().map(|g| g.iter().flatten().copied().collect()).collect();
+    let known: Vec<Vec<f64>> =
+        groups.iter().map(|g| g.iter().flatten().copied().collect()).collect();
     let found: Vec<_> = known.iter().map(|v| student::summary(v, confidence)).collect();
     let least = |v: &Vec<f64>| v.iter().copied().reduce(f64::min);
     let most = |v: &Vec<f64>| v.iter().copied().reduce(f64::max);
@@ -132,7 +144,13 @@ fn dead_columns(groups: &[Vec<Option<f64>>], confidence: f64) -> Vec<Column> {
     vec![
         Column::new("dead".into(), groups.iter().map(|g| count(g) as i64).collect::<Vec<_>>()),
         Column::new("dead_share".into(), groups.iter().map(share).collect::<Vec<_>>()),
-        Column::new("dead_low".into(), groups.iter().map(|g| wilson(g).map(|i| i.low)).collect::<Vec<_>>()),
-        Column::new("dead_high".into(), groups.iter().map(|g| wilson(g).map(|i| i.high)).collect::<Vec<_>>()),
+        Column::new(
+            "dead_low".into(),
+            groups.iter().map(|g| wilson(g).map(|i| i.low)).collect::<Vec<_>>(),
+        ),
+        Column::new(
+            "dead_high".into(),
+            groups.iter().map(|g| wilson(g).map(|i| i.high)).collect::<Vec<_>>(),
+        ),
     ]
 }

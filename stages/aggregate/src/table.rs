@@ -26,7 +26,9 @@ pub(crate) fn concat(tables: &[DataFrame], path: &Path) -> Result<DataFrame, Sta
         match columns.iter_mut().find(|(name, _)| name == column.name()) {
             None => columns.push((column.name().clone(), column.dtype().clone())),
             // Whole numbers and fractions of one parameter meet as fractions.
-            Some((_, dtype)) if *dtype == DataType::Int64 && *column.dtype() == DataType::Float64 => {
+            Some((_, dtype))
+                if *dtype == DataType::Int64 && *column.dtype() == DataType::Float64 =>
+            {
                 *dtype = DataType::Float64;
             }
             Some(_) => {}
@@ -38,8 +40,11 @@ pub(crate) fn concat(tables: &[DataFrame], path: &Path) -> Result<DataFrame, Sta
             Ok(column) => column.strict_cast(dtype),
             Err(_) => Ok(Column::full_null(name.clone(), table.height(), dtype)),
         });
-        let aligned = aligned.collect::<PolarsResult<Vec<_>>>().or_fail("runs differ in the type of a column", path)?;
-        let table = DataFrame::new(table.height(), aligned).or_fail("cannot align a table", path)?;
+        let aligned = aligned
+            .collect::<PolarsResult<Vec<_>>>()
+            .or_fail("runs differ in the type of a column", path)?;
+        let table =
+            DataFrame::new(table.height(), aligned).or_fail("cannot align a table", path)?;
         whole = Some(match whole {
             None => table,
             Some(above) => above.vstack(&table).or_fail("cannot join tables", path)?,

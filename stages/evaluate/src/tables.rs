@@ -65,7 +65,11 @@ impl Metrics {
 }
 
 /// One row: the facts of the run, its metrics, and the figures of its last epoch.
-pub(crate) fn metrics(run: &RunInfo, epochs: &[EpochLog], metrics: &Metrics) -> PolarsResult<DataFrame> {
+pub(crate) fn metrics(
+    run: &RunInfo,
+    epochs: &[EpochLog],
+    metrics: &Metrics,
+) -> PolarsResult<DataFrame> {
     let mut columns: Vec<Column> = facts(run).iter().map(|(n, v)| fact(n, v)).collect();
     columns.push(Column::new("backend".into(), [run.backend.as_str()]));
     for (name, value) in metrics.numbers() {
@@ -178,7 +182,11 @@ fn finite(value: Option<f64>) -> Option<f64> {
 }
 
 /// Writes a table as `output/name`; the bytes depend on nothing but the table.
-pub(crate) fn write(table: PolarsResult<DataFrame>, output: &Path, name: &str) -> Result<(), StageError> {
+pub(crate) fn write(
+    table: PolarsResult<DataFrame>,
+    output: &Path,
+    name: &str,
+) -> Result<(), StageError> {
     let path = output.join(name);
     let mut table = table.or_fail("cannot build a table for", &path)?;
     let file = File::create(&path).or_fail("cannot write", &path)?;

@@ -95,7 +95,9 @@ fn every_number_equals_a_count_by_hand() {
     let dataset = dataset();
     let mut network = Network::new(&some_weights(0.2), 1);
     let metrics = table(folder.path(), "metrics.parquet");
-    for (name, column) in [(SplitName::IdTest, "id_acc"), (SplitName::BackgroundOnly, "background_only_acc")] {
+    for (name, column) in
+        [(SplitName::IdTest, "id_acc"), (SplitName::BackgroundOnly, "background_only_acc")]
+    {
         let images = dataset.compose(name);
         let right = (0..30u32).filter(|&i| {
             let logits = network.predict(&images, &[i]).logits(0);

@@ -141,8 +141,14 @@ static MNIST: Facts = Facts {
     name: "mnist",
     form: Form::Idx,
     classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
-    train: Half { images: 60_000, digest: "a3610cda2b1538daaa200babe1207ec189e5074ac606e8277ae28e1213624521" },
-    test: Half { images: 10_000, digest: "925f4a148337409ef618577cd8813ce65fd4bf58a5848baf2df12a430d18522c" },
+    train: Half {
+        images: 60_000,
+        digest: "a3610cda2b1538daaa200babe1207ec189e5074ac606e8277ae28e1213624521",
+    },
+    test: Half {
+        images: 10_000,
+        digest: "925f4a148337409ef618577cd8813ce65fd4bf58a5848baf2df12a430d18522c",
+    },
     origins: &[
         Origin::Files {
             base: "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -168,8 +174,14 @@ static FASHION_MNIST: Facts = Facts {
         "Bag",
         "Ankle boot",
     ],
-    train: Half { images: 60_000, digest: "d7277c2fba21d13ab6f595aa72ff16df36cfbb50fb58be9fe29d8450aa9f09c0" },
-    test: Half { images: 10_000, digest: "63a134e847102555293f4b9acb5f78fc3312afdb352480b10fbec6172aebef4f" },
+    train: Half {
+        images: 60_000,
+        digest: "d7277c2fba21d13ab6f595aa72ff16df36cfbb50fb58be9fe29d8450aa9f09c0",
+    },
+    test: Half {
+        images: 10_000,
+        digest: "63a134e847102555293f4b9acb5f78fc3312afdb352480b10fbec6172aebef4f",
+    },
     origins: &[
         Origin::Files {
             base: "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -195,8 +207,14 @@ static CIFAR10: Facts = Facts {
         "ship",
         "truck",
     ],
-    train: Half { images: 50_000, digest: "8314556ed90443e59bc0060fef3f8c6a822732f02f5336d932b5cef340c1441a" },
-    test: Half { images: 10_000, digest: "648994d707bbc6febca8ec5ebda182e97bf78a648da56373607926672a53c66f" },
+    train: Half {
+        images: 50_000,
+        digest: "8314556ed90443e59bc0060fef3f8c6a822732f02f5336d932b5cef340c1441a",
+    },
+    test: Half {
+        images: 10_000,
+        digest: "648994d707bbc6febca8ec5ebda182e97bf78a648da56373607926672a53c66f",
+    },
     origins: &[
         Origin::Files {
             base: "https://www.cs.toronto.edu/~kriz/",

@@ -127,7 +127,8 @@ impl LeNet5 {
         let pixels = dissim_kernel::PIXELS;
         let image = |&row: &u32| &images[row as usize * pixels..(row as usize + 1) * pixels];
         let plane = pixels / 3;
-        let standardised = |(i, &byte): (usize, &u8)| dissim_kernel::standardise(i / plane % 3, byte);
+        let standardised =
+            |(i, &byte): (usize, &u8)| dissim_kernel::standardise(i / plane % 3, byte);
         let values: Vec<f32> = rows.iter().flat_map(image).enumerate().map(standardised).collect();
         Tensor::from_data(TensorData::new(values, [rows.len(), 3, 32, 32]), &self.device)
     }

@@ -75,10 +75,30 @@ fn against_backgrounds(runs: &[Run]) -> Option<Panel> {
     let n = |r: &Run| Some(r.n_bg);
     let ours = format!("dissimilarity, λ = {}", lambda.unwrap_or_default());
     let mut series = vec![
-        Series { label: format!("{ours}: OOD"), colour: BLUE, dashed: false, points: points(runs, &places, n, is_ours, |r| r.ood_acc) },
-        Series { label: "cross-entropy: OOD".into(), colour: VERMILION, dashed: false, points: points(runs, &places, n, is_erm, |r| r.ood_acc) },
-        Series { label: format!("{ours}: ID"), colour: BLUE, dashed: true, points: points(runs, &places, n, is_ours, |r| r.id_acc) },
-        Series { label: "cross-entropy: ID".into(), colour: VERMILION, dashed: true, points: points(runs, &places, n, is_erm, |r| r.id_acc) },
+        Series {
+            label: format!("{ours}: OOD"),
+            colour: BLUE,
+            dashed: false,
+            points: points(runs, &places, n, is_ours, |r| r.ood_acc),
+        },
+        Series {
+            label: "cross-entropy: OOD".into(),
+            colour: VERMILION,
+            dashed: false,
+            points: points(runs, &places, n, is_erm, |r| r.ood_acc),
+        },
+        Series {
+            label: format!("{ours}: ID"),
+            colour: BLUE,
+            dashed: true,
+            points: points(runs, &places, n, is_ours, |r| r.id_acc),
+        },
+        Series {
+            label: "cross-entropy: ID".into(),
+            colour: VERMILION,
+            dashed: true,
+            points: points(runs, &places, n, is_erm, |r| r.id_acc),
+        },
     ];
     series.retain(|s| !s.points.is_empty());
     Some(Panel {
@@ -94,9 +114,11 @@ fn against_backgrounds(runs: &[Run]) -> Option<Panel> {
 fn against_lambda(runs: &[Run]) -> Option<Panel> {
     // The N with the longest sweep.
     let penalised = || runs.iter().filter(|r| r.lambda.is_some());
-    let reach = |n: &i64| distinct(penalised().filter(|r| r.n_bg == *n).filter_map(|r| r.lambda)).len();
+    let reach =
+        |n: &i64| distinct(penalised().filter(|r| r.n_bg == *n).filter_map(|r| r.lambda)).len();
     let n = distinct(penalised().map(|r| r.n_bg)).into_iter().max_by_key(reach)?;
-    let here: Vec<Run> = runs.iter().filter(|r| r.n_bg == n && r.lambda.is_some()).cloned().collect();
+    let here: Vec<Run> =
+        runs.iter().filter(|r| r.n_bg == n && r.lambda.is_some()).cloned().collect();
     let places = distinct(here.iter().filter_map(|r| r.lambda));
     if places.len() < 2 {
         return None;
@@ -108,12 +130,24 @@ fn against_lambda(runs: &[Run]) -> Option<Panel> {
     };
     Some(Panel {
         name: "ood-vs-lambda".into(),
-        caption: format!("Accuracy against the weight λ of the penalty at N = {n}, and the share of dead runs (ID accuracy below 20 %) with its Wilson interval. Means over all runs, dead ones too, with 95 % intervals; each dot is a run."),
+        caption: format!(
+            "Accuracy against the weight λ of the penalty at N = {n}, and the share of dead runs (ID accuracy below 20 %) with its Wilson interval. Means over all runs, dead ones too, with 95 % intervals; each dot is a run."
+        ),
         x_title: format!("weight of the penalty, λ  (N = {n})"),
         ticks: places.iter().map(ToString::to_string).collect(),
         series: vec![
-            Series { label: "OOD".into(), colour: BLUE, dashed: false, points: points(&here, &places, lambda, |_| true, |r| r.ood_acc) },
-            Series { label: "ID".into(), colour: GREY, dashed: true, points: points(&here, &places, lambda, |_| true, |r| r.id_acc) },
+            Series {
+                label: "OOD".into(),
+                colour: BLUE,
+                dashed: false,
+                points: points(&here, &places, lambda, |_| true, |r| r.ood_acc),
+            },
+            Series {
+                label: "ID".into(),
+                colour: GREY,
+                dashed: true,
+                points: points(&here, &places, lambda, |_| true, |r| r.id_acc),
+            },
         ],
         dead: Some(places.iter().map(dead).collect()),
     })
@@ -127,10 +161,14 @@ pub(crate) fn write(panel: &Panel, base: &Path) -> Result<(), StageError> {
     static FONT: Once = Once::new();
     FONT.call_once(|| {
         let font = include_bytes!("assets/DejaVuSans.ttf");
-        assert!(register_font("sans-serif", FontStyle::Normal, font).is_ok(), "the font is in the crate");
+        assert!(
+            register_font("sans-serif", FontStyle::Normal, font).is_ok(),
+            "the font is in the crate"
+        );
     });
     let path = base.with_extension("svg");
-    draw(panel, &SVGBackend::new(&path, SIZE).into_drawing_area(), 1.0).or_fail("cannot draw", &path)?;
+    draw(panel, &SVGBackend::new(&path, SIZE).into_drawing_area(), 1.0)
+        .or_fail("cannot draw", &path)?;
     let path = base.with_extension("png");
     let size = (SIZE.0 * 2, SIZE.1 * 2);
     let mut pixels = vec![0; (size.0 * size.1 * 3) as usize];
@@ -140,7 +178,11 @@ pub(crate) fn write(panel: &Panel, base: &Path) -> Result<(), StageError> {
 }
 
 /// 8-bit RGB as PNG.
-fn write_png(path: &Path, (width, height): (u32, u32), pixels: &[u8]) -> Result<(), png::EncodingError> {
+fn write_png(
+    path: &Path,
+    (width, height): (u32, u32),
+    pixels: &[u8],
+) -> Result<(), png::EncodingError> {
     let mut encoder = png::Encoder::new(BufWriter::new(File::create(path)?), width, height);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
@@ -165,7 +207,11 @@ fn draw<B: DrawingBackend>(panel: &Panel, area: &DrawingArea<B, Shift>, scale: f
     let tick = |v: &f64| {
         let near = v.round();
         let whole = (v - near).abs() < 1e-6 && near >= 0.0;
-        if whole { panel.ticks.get(near as usize).cloned().unwrap_or_default() } else { String::new() }
+        if whole {
+            panel.ticks.get(near as usize).cloned().unwrap_or_default()
+        } else {
+            String::new()
+        }
     };
     let below = panel.dead.is_some();
     let mut chart = ChartBuilder::on(&upper)
@@ -187,7 +233,9 @@ fn draw<B: DrawingBackend>(panel: &Panel, area: &DrawingArea<B, Shift>, scale: f
     if below {
         mesh.x_labels(0);
     } else {
-        mesh.x_labels(panel.ticks.len() * 2).x_label_formatter(&tick).x_desc(panel.x_title.as_str());
+        mesh.x_labels(panel.ticks.len() * 2)
+            .x_label_formatter(&tick)
+            .x_desc(panel.x_title.as_str());
     }
     mesh.draw()?;
     let count = panel.series.len() as f64;
@@ -230,7 +278,10 @@ fn draw<B: DrawingBackend>(panel: &Panel, area: &DrawingArea<B, Shift>, scale: f
             .draw()?;
         for (i, &(count, n)) in dead.iter().enumerate() {
             let (at, share_) = (i as f64, 100.0 * count as f64 / n as f64);
-            chart.draw_series([Rectangle::new([(at - 0.14, 0.0), (at + 0.14, share_)], VERMILION.mix(0.75).filled())])?;
+            chart.draw_series([Rectangle::new(
+                [(at - 0.14, 0.0), (at + 0.14, share_)],
+                VERMILION.mix(0.75).filled(),
+            )])?;
             if let Some(interval) = share::wilson(count, n, 0.95) {
                 let ends = [(at, interval.low * 100.0), (at, interval.high * 100.0)];
                 chart.draw_series([PathElement::new(ends, BLACK.stroke_width(px(1.2) as u32))])?;
@@ -263,7 +314,12 @@ fn draw_series<'a, B: DrawingBackend + 'a>(
     let label = series.label.clone();
     if dashed {
         chart
-            .draw_series(DashedLineSeries::new(line.iter().copied(), px(6.0), px(5.0), colour.stroke_width(width)))?
+            .draw_series(DashedLineSeries::new(
+                line.iter().copied(),
+                px(6.0),
+                px(5.0),
+                colour.stroke_width(width),
+            ))?
             .label(label)
             .legend(move |at| {
                 let dash = |from: f64, to: f64| {
@@ -272,12 +328,17 @@ fn draw_series<'a, B: DrawingBackend + 'a>(
                 EmptyElement::at(at) + dash(0.0, 7.0) + dash(10.0, 17.0) + dash(20.0, 26.0)
             });
     } else {
-        chart.draw_series(LineSeries::new(line.iter().copied(), colour.stroke_width(width)))?.label(label).legend(
-            move |(x, y)| PathElement::new([(x, y), (x + px(26.0), y)], colour.stroke_width(width)),
-        );
+        chart
+            .draw_series(LineSeries::new(line.iter().copied(), colour.stroke_width(width)))?
+            .label(label)
+            .legend(move |(x, y)| {
+                PathElement::new([(x, y), (x + px(26.0), y)], colour.stroke_width(width))
+            });
     }
     for ((i, values), &(at, mean)) in series.points.iter().zip(&line) {
-        let dots = values.iter().map(|v| Circle::new((*i as f64 + shift, *v), px(3.0), colour.mix(0.35).filled()));
+        let dots = values
+            .iter()
+            .map(|v| Circle::new((*i as f64 + shift, *v), px(3.0), colour.mix(0.35).filled()));
         chart.draw_series(dots)?;
         if let Some((_, _, Some(interval))) = student::summary(values, 0.95) {
             let ends = [(at, interval.low.max(0.0)), (at, interval.high.min(100.0))];

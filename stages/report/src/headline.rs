@@ -24,7 +24,10 @@ pub(crate) fn sentences(runs: &[Run]) -> Vec<String> {
 fn gain(runs: &[Run], n: i64, lambda: f64) -> Option<String> {
     let side = |method: &str, seed: i64, lambda: Option<f64>| {
         let wanted = |r: &&Run| {
-            r.method == method && r.n_bg == n && r.seed == seed && (lambda.is_none() || r.lambda == lambda)
+            r.method == method
+                && r.n_bg == n
+                && r.seed == seed
+                && (lambda.is_none() || r.lambda == lambda)
         };
         runs.iter().find(wanted).and_then(|r| r.ood_acc)
     };
@@ -79,5 +82,9 @@ fn dead(runs: &[Run]) -> Option<String> {
         })
         .collect();
     let where_ = if at.is_empty() { String::new() } else { format!(": {}", at.join(", ")) };
-    Some(format!("{} of {} runs are dead (ID accuracy below 20 %){where_}.", dead.len(), runs.len()))
+    Some(format!(
+        "{} of {} runs are dead (ID accuracy below 20 %){where_}.",
+        dead.len(),
+        runs.len()
+    ))
 }

@@ -73,7 +73,8 @@ impl Page {
     pub fn render(&self) -> Result<String, StageError> {
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
-        let failed = |e: minijinja::Error| StageError::new(format!("the page cannot be written: {e:#}"));
+        let failed =
+            |e: minijinja::Error| StageError::new(format!("the page cannot be written: {e:#}"));
         environment.add_template("page", TEMPLATE).map_err(failed)?;
         let template = environment.get_template("page").map_err(failed)?;
         let seeds = crate::runs::distinct(self.runs.iter().map(|r| r.seed)).len();
@@ -91,9 +92,7 @@ impl Page {
             "seeds": seeds,
             "version": env!("CARGO_PKG_VERSION"),
         });
-        template
-            .render(Serde(&view))
-            .map_err(failed)
+        template.render(Serde(&view)).map_err(failed)
     }
 }
 
@@ -151,7 +150,8 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().chain([0; 2].iter()).take(3).fold(0u32, |w, b| w << 8 | u32::from(*b));
+        let word =
+            chunk.iter().chain([0; 2].iter()).take(3).fold(0u32, |w, b| w << 8 | u32::from(*b));
         for digit in 0..4 {
             let six = (word >> (18 - 6 * digit)) as usize & 63;
             text.push(if digit <= chunk.len() { char::from(DIGITS[six]) } else { '=' });
@@ -174,10 +174,9 @@ mod tests {
     #[test]
     fn a_markdown_table_comes_apart() {
         let found = table("| a | b |\n|---|--:|\n| x\\|y | 2 |\n\nnote.\n");
-        assert_eq!((found.header, found.rows, found.note), (
-            vec!["a".into(), "b".into()],
-            vec![vec!["x|y".into(), "2".into()]],
-            "note.".into(),
-        ));
+        assert_eq!(
+            (found.header, found.rows, found.note),
+            (vec!["a".into(), "b".into()], vec![vec!["x|y".into(), "2".into()]], "note.".into(),)
+        );
     }
 }

@@ -57,7 +57,8 @@ fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     if x > (a + 1.0) / (a + b + 2.0) {
         return 1.0 - incomplete_beta(b, a, 1.0 - x);
     }
-    let front = (ln_gamma(a + b) - ln_gamma(a) - ln_gamma(b) + a * x.ln() + b * (1.0 - x).ln()).exp();
+    let front =
+        (ln_gamma(a + b) - ln_gamma(a) - ln_gamma(b) + a * x.ln() + b * (1.0 - x).ln()).exp();
     let safe = |v: f64| if v.abs() < 1e-300 { 1e-300 } else { v };
     let (mut c, mut d) = (1.0, 1.0 / safe(1.0 - (a + b) * x / (a + 1.0)));
     let mut fraction = d;
@@ -89,7 +90,9 @@ fn ln_gamma(x: f64) -> f64 {
     }
     let inverse = 1.0 / (x * x);
     let series = (1.0 / 12.0
-        - inverse * (1.0 / 360.0 - inverse * (1.0 / 1260.0 - inverse * (1.0 / 1680.0 - inverse / 1188.0))))
+        - inverse
+            * (1.0 / 360.0
+                - inverse * (1.0 / 1260.0 - inverse * (1.0 / 1680.0 - inverse / 1188.0))))
         / x;
     (x - 0.5) * x.ln() - x + 0.5 * std::f64::consts::TAU.ln() + series - shift
 }
@@ -121,7 +124,9 @@ mod tests {
         assert_eq!(summary(&[0.4], 0.95), Some((0.4, None, None)));
         let (mean, deviation, interval) = summary(&[1.0, 2.0, 3.0], 0.95).unwrap();
         assert_eq!((mean, deviation), (2.0, Some(1.0)));
-        assert!((interval.unwrap().high - (2.0 + 4.302_652_729_749_462 / 3f64.sqrt())).abs() < 1e-9);
+        assert!(
+            (interval.unwrap().high - (2.0 + 4.302_652_729_749_462 / 3f64.sqrt())).abs() < 1e-9
+        );
     }
 
     proptest! {

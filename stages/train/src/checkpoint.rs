@@ -51,7 +51,11 @@ impl Store {
     pub fn save(&self, run: &RunInfo, checkpoint: &Checkpoint) -> Result<(), StageError> {
         let Checkpoint { state, epochs } = checkpoint;
         let path = self.tensors(epochs.len());
-        let flat = [("weights", &state.weights), ("first", &state.adam.first), ("second", &state.adam.second)];
+        let flat = [
+            ("weights", &state.weights),
+            ("first", &state.adam.first),
+            ("second", &state.adam.second),
+        ];
         let bytes = weights::flat_bytes(&flat, &path)?;
         replace(&path, &bytes)?;
         let header = Header {
@@ -84,7 +88,8 @@ impl Store {
         if blake3::hash(&bytes).to_hex().to_string() != header.tensors {
             return Err("its tensors are damaged".to_owned());
         }
-        let [weights, first, second] = weights::from_flat_bytes(&bytes, ["weights", "first", "second"])?;
+        let [weights, first, second] =
+            weights::from_flat_bytes(&bytes, ["weights", "first", "second"])?;
         if [&weights, &first, &second].iter().any(|t| t.len() != WEIGHTS) {
             return Err("it is of another network".to_owned());
         }

@@ -150,10 +150,6 @@ fn range_errors(params: &TrainParams) -> Vec<ParamError> {
         "batch_size",
         format!("`batch_size` must be 1 to 4096, and is {batch_size}"),
     );
-    require(
-        lr.is_finite() && *lr > 0.0,
-        "lr",
-        format!("`lr` must be above 0, and is {lr}"),
-    );
+    require(lr.is_finite() && *lr > 0.0, "lr", format!("`lr` must be above 0, and is {lr}"));
     errors
 }

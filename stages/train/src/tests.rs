@@ -112,9 +112,7 @@ fn it_learns_and_logs() {
 #[test]
 fn the_penalty_pushes_embeddings_of_a_group_apart() {
     let bench = Bench::new();
-    let with = |lambda: f64| {
-        json!({"epochs": 60, "batch_size": 50, "method": "dissimilarity", "embed": "pre", "lambda": lambda})
-    };
+    let with = |lambda: f64| json!({"epochs": 60, "batch_size": 50, "method": "dissimilarity", "embed": "pre", "lambda": lambda});
     // A weight of 0 is erm, and logs the similarity of the same embedding.
     let erm = bench.train("erm", with(0.0));
     bench.clear();
@@ -195,9 +193,14 @@ fn a_weight_of_zero_gives_the_bytes_of_erm() {
         let erm = json!({"epochs": 1, "engine": engine});
         bench.train("erm", erm);
         bench.clear();
-        bench.train("zero", json!({"epochs": 1, "engine": engine, "method": "dissimilarity", "lambda": 0}));
+        bench.train(
+            "zero",
+            json!({"epochs": 1, "engine": engine, "method": "dissimilarity", "lambda": 0}),
+        );
         bench.clear();
-        assert!(bench.bytes("erm", "model.safetensors") == bench.bytes("zero", "model.safetensors"));
+        assert!(
+            bench.bytes("erm", "model.safetensors") == bench.bytes("zero", "model.safetensors")
+        );
     }
 }
 

@@ -15,7 +15,7 @@ use crate::params::{Embed, EngineKind, Method, TrainParams};
 use crate::plain::Plain;
 
 /// eps of the smooth norm: below any embedding that is not 0, above f32's smallest square.
-const EPSILON: f32 = 1e-6;
+const EPSILON: f32 = 1e-12;
 
 /// A split in memory, composed: u8 images and what the loop needs of their rows.
 struct Samples {
@@ -107,12 +107,7 @@ pub(crate) fn run(context: &mut Context) -> Result<(), StageError> {
 }
 
 /// The state to go on from: a checkpoint's, or the first.
-fn start(
-    context: &Context,
-    store: &Store,
-    run: &RunInfo,
-    params: &TrainParams,
-) -> Checkpoint {
+fn start(context: &Context, store: &Store, run: &RunInfo, params: &TrainParams) -> Checkpoint {
     match store.load(run) {
         Ok(Some(checkpoint)) => {
             context.log(format!("going on after epoch {}", checkpoint.epochs.len()));
@@ -129,7 +124,9 @@ fn start(
 fn recompose(dataset: &Dataset, backgrounds: &[u32], images: &mut [u8]) {
     let split = dataset.split(SplitName::Train);
     let rows = split.glyph.iter().zip(&split.offset).zip(backgrounds);
-    for (image, ((&glyph, &offset), &background)) in images.as_chunks_mut::<PIXELS>().0.iter_mut().zip(rows) {
+    for (image, ((&glyph, &offset), &background)) in
+        images.as_chunks_mut::<PIXELS>().0.iter_mut().zip(rows)
+    {
         dataset.compose_layers(SplitName::Train, glyph, background, offset, image);
     }
 }
