@@ -22,7 +22,7 @@ use serde_json::Value;
 use table::{concat, read, write_csv, write_parquet};
 
 /// The metrics of `metrics.parquet`; every other column is a fact of the run.
-pub(crate) const METRICS: [&str; 17] = [
+pub(crate) const METRICS: [&str; 29] = [
     "id_acc",
     "ood_acc",
     "id_val_acc",
@@ -40,6 +40,18 @@ pub(crate) const METRICS: [&str; 17] = [
     "pairs",
     "active",
     "train_acc",
+    "epoch@id_val",
+    "id_acc@id_val",
+    "ood_acc@id_val",
+    "epoch@bg_val",
+    "id_acc@bg_val",
+    "ood_acc@bg_val",
+    "epoch@oracle",
+    "id_acc@oracle",
+    "ood_acc@oracle",
+    "probe_digit_acc",
+    "probe_background_acc",
+    "embedding_rank",
 ];
 
 /// Facts that tell runs of one group apart: never grouped by.

@@ -11,7 +11,7 @@ use crate::{METRICS, REPEATS};
 /// The facts that always make a group where they are there: the study's own axes, first.
 const ALWAYS: [&str; 3] = ["n_bg", "method", "lambda"];
 /// Metrics that are summarised, dead runs apart.
-const SUMMARISED: [&str; 10] = [
+const SUMMARISED: [&str; 16] = [
     "id_acc",
     "ood_acc",
     "id_val_acc",
@@ -22,6 +22,12 @@ const SUMMARISED: [&str; 10] = [
     "same_group_similarity",
     "same_label_similarity",
     "cross_entropy",
+    "ood_acc@id_val",
+    "ood_acc@bg_val",
+    "ood_acc@oracle",
+    "probe_digit_acc",
+    "probe_background_acc",
+    "embedding_rank",
 ];
 
 /// The columns that make a group.

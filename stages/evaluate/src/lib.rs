@@ -1,21 +1,25 @@
 //! The `evaluate` stage: what a trained network does on every split of its data set.
 //!
-//! Writes four Parquet tables, all fractions in 0..=1:
+//! Writes five Parquet tables, all fractions in 0..=1:
 //!
 //! | file | a row is |
 //! |---|---|
 //! | `metrics.parquet` | the run: its facts, then its metrics |
 //! | `per_class.parquet` | a split and class: n, correct, accuracy |
 //! | `confusion.parquet` | a split, true class and predicted class: count |
-//! | `epochs.parquet` | an epoch of its training |
+//! | `embeddings.parquet` | an image of one of the two tests, on two principal axes |
+//! | `epochs.parquet` | an epoch of its training, with its accuracy on the OOD test |
 
+mod linear;
 mod predictions;
+mod probes;
+mod selection;
 mod tables;
 
 use std::fs;
 use std::path::Path;
 
-use dissim_api::formats::{Dataset, EpochLog, RunInfo, SplitName, read_json};
+use dissim_api::formats::{Dataset, EpochLog, RunInfo, SplitName, epoch_weights, read_json};
 use dissim_api::{Code, Context, Input, IoContext, ParamError, Params, Stage, StageError, Traits};
 use dissim_kernel::Network;
 use dissim_model::weights;
@@ -23,7 +27,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use predictions::{BATCH, Predictions};
+use predictions::{BATCH, Images, Predictions};
+use probes::{Embedded, Probes};
+use selection::{Selected, Selector};
 
 /// Below this ID test accuracy a run is dead.
 pub const DEAD_BELOW: f64 = 0.20;
@@ -84,7 +90,13 @@ impl Stage for Evaluate {
             splits.push(Predictions::of(&mut network, &dataset, name));
             context.progress(done, total, "split", name.as_str());
         }
-        let metrics = tables::Metrics::of(&splits);
+        let tests = Tests::new(&dataset);
+        let (curve, selected) = tests.select(&model, &epochs)?;
+        let [id, ood] = [SplitName::IdTest, SplitName::OodTest].map(|name| {
+            let predictions = splits.iter().find(|s| s.name == name).expect("all splits are there");
+            Embedded::new(dataset.split(name), predictions)
+        });
+        let metrics = tables::Metrics::of(&splits, &selected, Probes::of(id, ood));
         for (name, value) in metrics.numbers() {
             if let Some(value) = value {
                 context.metric(name, value);
@@ -93,8 +105,56 @@ impl Stage for Evaluate {
         let output = context.output();
         tables::write(tables::metrics(&run, &epochs, &metrics), output, "metrics.parquet")?;
         tables::write(tables::per_class(&splits), output, "per_class.parquet")?;
+        tables::write(probes::plane(id, ood), output, "embeddings.parquet")?;
         tables::write(tables::confusion(&splits), output, "confusion.parquet")?;
-        tables::write(tables::epochs(&epochs), output, "epochs.parquet")
+        tables::write(tables::epochs(&epochs, &curve), output, "epochs.parquet")
+    }
+}
+
+/// The two tests, in memory: what the networks of earlier epochs are measured on.
+struct Tests {
+    id: Images,
+    ood: Images,
+}
+
+impl Tests {
+    fn new(dataset: &Dataset) -> Self {
+        let [id, ood] = [SplitName::IdTest, SplitName::OodTest].map(|n| Images::of(dataset, n));
+        Self { id, ood }
+    }
+
+    /// The accuracy of every epoch on the OOD test, and what each selector picks. The ID test sees
+    /// picked epochs alone: a pass over ten thousand images costs half a per cent of a training.
+    fn select(
+        &self,
+        model: &Path,
+        epochs: &[EpochLog],
+    ) -> Result<(Vec<Option<f64>>, Vec<Selected>), StageError> {
+        let network = |epoch: usize| -> Result<Network, StageError> {
+            let weights = weights::read(&model.join(epoch_weights(epoch as u32 + 1)))?;
+            Ok(Network::new(&weights, BATCH))
+        };
+        let mut curve = Vec::new();
+        for epoch in 0..epochs.len() {
+            curve.push(self.ood.accuracy(&mut network(epoch)?));
+        }
+        let mut id_acc = vec![None; epochs.len()];
+        let mut selected = Vec::new();
+        for selector in Selector::ALL {
+            let pick = selector.pick(epochs, &curve);
+            if let Some(epoch) = pick
+                && id_acc[epoch].is_none()
+            {
+                id_acc[epoch] = self.id.accuracy(&mut network(epoch)?);
+            }
+            selected.push(Selected {
+                selector,
+                epoch: pick.map(|epoch| epoch as f64 + 1.0),
+                id_acc: pick.and_then(|epoch| id_acc[epoch]),
+                ood_acc: pick.and_then(|epoch| curve[epoch]),
+            });
+        }
+        Ok((curve, selected))
     }
 }
 

@@ -7,6 +7,32 @@ use dissim_model::similarity::mean_similarity_of;
 /// Images a forward pass.
 pub(crate) const BATCH: usize = 64;
 
+/// A split in memory, composed.
+pub(crate) struct Images {
+    pixels: Vec<u8>,
+    labels: Vec<u8>,
+}
+
+impl Images {
+    /// All images of a split.
+    pub fn of(dataset: &Dataset, name: SplitName) -> Self {
+        Self { pixels: dataset.compose(name), labels: dataset.split(name).label.clone() }
+    }
+
+    /// The share that the network classifies right; none of no images.
+    pub fn accuracy(&self, network: &mut Network) -> Option<f64> {
+        let rows: Vec<u32> = (0..self.labels.len() as u32).collect();
+        let mut correct = 0;
+        for (rows, labels) in rows.chunks(BATCH).zip(self.labels.chunks(BATCH)) {
+            let outputs = network.predict(&self.pixels, rows);
+            let right =
+                (0..rows.len()).filter(|&i| largest(&outputs.logits(i)) == usize::from(labels[i]));
+            correct += right.count();
+        }
+        (!rows.is_empty()).then(|| correct as f64 / rows.len() as f64)
+    }
+}
+
 /// Counts and means over one split.
 pub(crate) struct Predictions {
     pub name: SplitName,
@@ -14,6 +40,8 @@ pub(crate) struct Predictions {
     pub confusion: [[u32; CLASSES]; CLASSES],
     /// Mean cross-entropy; none of no images.
     pub loss: Option<f64>,
+    /// The embeddings, `[n, 84]`.
+    pub embeddings: Vec<f32>,
     /// Mean cosine similarity of the embeddings of pairs with one label and one background.
     pub same_group: Option<f64>,
     /// The same for pairs with one label, whatever the background.
@@ -47,6 +75,7 @@ impl Predictions {
             loss: (!split.is_empty()).then(|| total / split.len() as f64),
             same_group: mean_similarity_of(&embeddings, EMBEDDING, &groups),
             same_label: mean_similarity_of(&embeddings, EMBEDDING, &labels),
+            embeddings,
         }
     }
 

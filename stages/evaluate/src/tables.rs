@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use crate::DEAD_BELOW;
 use crate::predictions::Predictions;
+use crate::probes::Probes;
+use crate::selection::Selected;
 
 /// The metrics of a run. Fractions, and none where a split is empty.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +24,8 @@ pub(crate) struct Metrics {
     dead: Option<bool>,
     same_group_similarity: Option<f64>,
     same_label_similarity: Option<f64>,
+    selected: Vec<(&'static str, Option<f64>)>,
+    probes: Probes,
 }
 
 /// Splits and the columns of their accuracy, the two that the study is about first.
@@ -36,7 +40,11 @@ const ACCURACIES: [(SplitName, &str); 7] = [
 ];
 
 impl Metrics {
-    pub fn of(splits: &[Predictions]) -> Self {
+    pub fn of(splits: &[Predictions], selected: &[Selected], probes: Probes) -> Self {
+        let columns = |s: &Selected| {
+            let values = [s.epoch, s.id_acc, s.ood_acc];
+            s.selector.columns().into_iter().zip(values)
+        };
         let split = |name| splits.iter().find(|s| s.name == name);
         let accuracy = |name| split(name).and_then(Predictions::accuracy);
         let id_test = split(SplitName::IdTest);
@@ -47,6 +55,8 @@ impl Metrics {
             dead: accuracy(SplitName::IdTest).map(|a| a < DEAD_BELOW),
             same_group_similarity: id_test.and_then(|s| s.same_group),
             same_label_similarity: id_test.and_then(|s| s.same_label),
+            selected: selected.iter().flat_map(columns).collect(),
+            probes,
         }
     }
 
@@ -59,7 +69,11 @@ impl Metrics {
             ("dead", self.dead.map(|d| f64::from(u8::from(d)))),
             ("same_group_similarity", self.same_group_similarity),
             ("same_label_similarity", self.same_label_similarity),
+            ("probe_digit_acc", self.probes.digit),
+            ("probe_background_acc", self.probes.background),
+            ("embedding_rank", self.probes.rank),
         ]);
+        numbers.extend(&self.selected);
         numbers
     }
 }
@@ -156,8 +170,8 @@ pub(crate) fn confusion(splits: &[Predictions]) -> PolarsResult<DataFrame> {
     df!("split" => split, "truth" => truth, "predicted" => predicted, "count" => count)
 }
 
-/// A row an epoch.
-pub(crate) fn epochs(epochs: &[EpochLog]) -> PolarsResult<DataFrame> {
+/// A row an epoch, with its accuracy on the OOD test.
+pub(crate) fn epochs(epochs: &[EpochLog], ood: &[Option<f64>]) -> PolarsResult<DataFrame> {
     let column = |value: fn(&EpochLog) -> f64| {
         epochs.iter().map(|e| finite(Some(value(e)))).collect::<Vec<_>>()
     };
@@ -173,6 +187,7 @@ pub(crate) fn epochs(epochs: &[EpochLog]) -> PolarsResult<DataFrame> {
         "train_acc" => column(|e| e.train_acc),
         "id_val_acc" => epochs.iter().map(|e| e.id_val_acc).collect::<Vec<_>>(),
         "bg_val_acc" => epochs.iter().map(|e| e.bg_val_acc).collect::<Vec<_>>(),
+        "ood_acc" => ood,
     )
 }
 

@@ -62,6 +62,11 @@ fn evaluate(folder: &Path, method: &str) -> Result<(), StageError> {
     let dataset = dataset();
     dataset.write(&folder.join("data")).unwrap();
     weights::write(&folder.join("model/model.safetensors"), &some_weights(0.2)).unwrap();
+    fs::create_dir_all(folder.join("model/epochs")).unwrap();
+    for (epoch, scale) in [(1, 0.3), (2, 0.2)] {
+        let path = folder.join("model").join(epoch_weights(epoch));
+        weights::write(&path, &some_weights(scale)).unwrap();
+    }
     let run = RunInfo {
         params: json!({"method": method, "seed": 5, "epochs": 1}).as_object().unwrap().clone(),
         dataset: dataset.info,
@@ -72,7 +77,10 @@ fn evaluate(folder: &Path, method: &str) -> Result<(), StageError> {
     let epoch = r#"{"epoch":1,"cross_entropy":null,"penalty":0.5,"pairs":3.0,"lambda":0.0,
         "embedding_norm":1.0,"zero_norm":0.0,"active":0.5,"train_acc":0.1,"id_val_acc":0.1,
         "bg_val_acc":null}"#;
-    fs::write(folder.join("model/epochs.jsonl"), epoch.replace('\n', "")).unwrap();
+    let first = epoch.replace('\n', "");
+    // id_val prefers the first epoch.
+    let second = first.replace("\"epoch\":1", "\"epoch\":2").replace("0.1", "0.05");
+    fs::write(folder.join("model/epochs.jsonl"), format!("{first}\n{second}\n")).unwrap();
     let mut context =
         Context::for_test("evaluate", Params::new(), &folder.join("out"), &folder.join("out"))
             .with_input("model", "train", &folder.join("model"))
@@ -138,6 +146,30 @@ fn every_number_equals_a_count_by_hand() {
 }
 
 #[test]
+fn selectors_measure_the_network_of_their_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    evaluate(folder.path(), "erm").unwrap();
+    let metrics = table(folder.path(), "metrics.parquet");
+    let images = Images::of(&dataset(), SplitName::OodTest);
+    let accuracy = |scale| images.accuracy(&mut Network::new(&some_weights(scale), BATCH));
+    let (first, last) = (accuracy(0.3), accuracy(0.2));
+    assert_ne!(first, last);
+    assert_eq!(number(&metrics, "ood_acc"), last);
+    assert_eq!(number(&metrics, "epoch@id_val"), Some(1.0));
+    assert_eq!(number(&metrics, "ood_acc@id_val"), first);
+    assert_eq!(
+        number(&metrics, "ood_acc@oracle"),
+        [first, last].into_iter().flatten().reduce(f64::max)
+    );
+    assert_eq!(number(&metrics, "ood_acc@bg_val"), None, "bg_val is empty");
+    let id = Images::of(&dataset(), SplitName::IdTest);
+    let id_acc = id.accuracy(&mut Network::new(&some_weights(0.3), BATCH));
+    assert_eq!(number(&metrics, "id_acc@id_val"), id_acc);
+    let epochs = table(folder.path(), "epochs.parquet");
+    assert_eq!(epochs.column("ood_acc").unwrap().f64().unwrap().to_vec(), [first, last]);
+}
+
+#[test]
 fn facts_stand_beside_metrics() {
     let folder = tempfile::tempdir().unwrap();
     evaluate(folder.path(), "erm").unwrap();
@@ -159,7 +191,13 @@ fn the_same_network_gives_the_same_bytes() {
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     evaluate(a.path(), "erm").unwrap();
     evaluate(b.path(), "erm").unwrap();
-    for name in ["metrics.parquet", "per_class.parquet", "confusion.parquet", "epochs.parquet"] {
+    for name in [
+        "metrics.parquet",
+        "per_class.parquet",
+        "confusion.parquet",
+        "embeddings.parquet",
+        "epochs.parquet",
+    ] {
         let read = |folder: &Path| fs::read(folder.join("out").join(name)).unwrap();
         assert!(read(a.path()) == read(b.path()), "{name}");
     }
@@ -189,8 +227,9 @@ proptest! {
         confusion[3][4] = 100 - right;
         let split = Predictions {
             name: SplitName::IdTest, confusion, loss: None, same_group: None, same_label: None,
+            embeddings: Vec::new(),
         };
-        let dead = tables::Metrics::of(&[split]).numbers().into_iter().find(|(n, _)| *n == "dead");
+        let dead = tables::Metrics::of(&[split], &[], Probes::default()).numbers().into_iter().find(|(n, _)| *n == "dead");
         prop_assert_eq!(dead.unwrap().1, Some(if right < 20 { 1.0 } else { 0.0 }));
     }
 }

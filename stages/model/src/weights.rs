@@ -32,12 +32,23 @@ pub const PARAMETERS: [(&str, &[usize], Range<usize>); 10] = [
 /// # Panics
 /// When there are not exactly [`layout::WEIGHTS`] weights.
 pub fn write(path: &Path, weights: &[f32]) -> Result<(), StageError> {
+    fs::write(path, bytes(weights, path)?).or_fail("cannot write", path)
+}
+
+/// The bytes of that file; `path` is where they are meant to go.
+///
+/// # Errors
+/// When they cannot be laid out.
+///
+/// # Panics
+/// When there are not exactly [`layout::WEIGHTS`] weights.
+pub fn bytes(weights: &[f32], path: &Path) -> Result<Vec<u8>, StageError> {
     assert_eq!(weights.len(), layout::WEIGHTS);
     let tensors: Vec<_> = PARAMETERS
         .iter()
         .map(|(name, shape, range)| (*name, shape.to_vec(), &weights[range.clone()]))
         .collect();
-    fs::write(path, to_bytes(&tensors, path)?).or_fail("cannot write", path)
+    to_bytes(&tensors, path)
 }
 
 /// Reads what [`write`] wrote, or what PyTorch saved under the same names.

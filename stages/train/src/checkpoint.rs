@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dissim_api::formats::{EpochLog, RunInfo};
+use dissim_api::formats::{EpochLog, RunInfo, epoch_weights};
 use dissim_api::{IoContext, StageError};
 use dissim_kernel::{Adam, layout::WEIGHTS};
 use dissim_model::weights;
@@ -27,9 +27,11 @@ struct Header {
     epochs: Vec<EpochLog>,
     /// blake3 of the tensor file that belongs to it.
     tensors: String,
+    /// blake3 of the weights kept of each epoch.
+    kept: Vec<String>,
 }
 
-/// A checkpoint's two files in a scratch folder.
+/// A checkpoint's two files in a scratch folder, and the weights of the epochs before it.
 pub(crate) struct Store {
     folder: PathBuf,
 }
@@ -47,6 +49,20 @@ impl Store {
         self.folder.join(format!("epoch-{epoch}.safetensors"))
     }
 
+    fn kept(&self, epoch: usize) -> PathBuf {
+        self.folder.join(epoch_weights(epoch as u32))
+    }
+
+    /// Puts the weights of the first `epochs` epochs into an artifact.
+    pub fn publish(&self, epochs: usize, output: &Path) -> Result<(), StageError> {
+        for epoch in 1..=epochs {
+            let (from, to) = (self.kept(epoch), output.join(epoch_weights(epoch as u32)));
+            fs::create_dir_all(to.parent().unwrap_or(output)).or_fail("cannot create", &to)?;
+            fs::copy(&from, &to).or_fail("cannot keep the weights of an epoch", &from)?;
+        }
+        Ok(())
+    }
+
     /// Writes a checkpoint: the tensors first, then the header that names them, by renaming.
     pub fn save(&self, run: &RunInfo, checkpoint: &Checkpoint) -> Result<(), StageError> {
         let Checkpoint { state, epochs } = checkpoint;
@@ -58,7 +74,13 @@ impl Store {
         ];
         let bytes = weights::flat_bytes(&flat, &path)?;
         replace(&path, &bytes)?;
+        let path = self.kept(epochs.len());
+        fs::create_dir_all(path.parent().unwrap_or(&self.folder))
+            .or_fail("cannot create", &path)?;
+        replace(&path, &weights::bytes(&state.weights, &path)?)?;
+        let kept = (1..=epochs.len()).map(|epoch| digest(&self.kept(epoch)));
         let header = Header {
+            kept: kept.collect::<Result<_, _>>().or_fail("cannot read", &self.folder)?,
             run: run.clone(),
             step: state.adam.step,
             lr: state.adam.lr,
@@ -88,6 +110,10 @@ impl Store {
         if blake3::hash(&bytes).to_hex().to_string() != header.tensors {
             return Err("its tensors are damaged".to_owned());
         }
+        let kept: Vec<_> = (1..=header.epochs.len()).map(|e| digest(&self.kept(e)).ok()).collect();
+        if !kept.iter().map(Option::as_ref).eq(header.kept.iter().map(Some)) {
+            return Err("the weights of an earlier epoch are missing or damaged".to_owned());
+        }
         let [weights, first, second] =
             weights::from_flat_bytes(&bytes, ["weights", "first", "second"])?;
         if [&weights, &first, &second].iter().any(|t| t.len() != WEIGHTS) {
@@ -96,6 +122,11 @@ impl Store {
         let adam = Adam { lr: header.lr, step: header.step, first, second };
         Ok(Some(Checkpoint { state: State { weights, adam }, epochs: header.epochs }))
     }
+}
+
+/// blake3 of a file.
+fn digest(path: &Path) -> std::io::Result<String> {
+    Ok(blake3::hash(&fs::read(path)?).to_hex().to_string())
 }
 
 /// Replaces a file as a whole or not at all.

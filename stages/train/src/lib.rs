@@ -1,7 +1,7 @@
 //! The `train` stage: a network, trained on a data set.
 //!
-//! Writes `model.safetensors` (PyTorch's names and shapes), `epochs.jsonl` (a line an epoch) and
-//! `run.json` (what was trained on what). Same parameters, same data, same machine: the same bytes.
+//! Writes `model.safetensors` (PyTorch's names and shapes), `epochs/NN.safetensors` (the same after
+//! each epoch), `epochs.jsonl` (a line an epoch) and `run.json` (what was trained on what). Same parameters, same data, same machine: the same bytes.
 
 mod batches;
 mod checkpoint;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use dissim_api::formats::{
     Background, Compose, Dataset, DatasetInfo, EpochLog, Glyphs, PIXELS, Pool, Split, SplitName,
+    epoch_weights,
 };
 use dissim_api::{Context, Stage};
 use serde_json::{Value, json};
@@ -137,9 +138,14 @@ fn a_killed_run_ends_in_the_same_bytes() {
     text["run"]["params"]["epochs"] = json!(3);
     fs::write(&header, text.to_string()).unwrap();
     bench.train("resumed", with(3));
-    for file in ["model.safetensors", "epochs.jsonl", "run.json"] {
-        assert!(bench.bytes("whole", file) == bench.bytes("resumed", file), "{file}");
+    let weights = [1, 2, 3].map(epoch_weights);
+    let files = ["model.safetensors", "epochs.jsonl", "run.json"].map(str::to_owned);
+    for file in files.into_iter().chain(weights) {
+        assert!(bench.bytes("whole", &file) == bench.bytes("resumed", &file), "{file}");
     }
+    // The last epoch's weights are the model: one blob in the store.
+    let last = bench.bytes("whole", &epoch_weights(3));
+    assert!(last == bench.bytes("whole", "model.safetensors"));
     assert!(bench.bytes("whole", "model.safetensors") != bench.bytes("first", "model.safetensors"));
 }
 
@@ -153,8 +159,12 @@ fn a_damaged_or_foreign_checkpoint_is_not_used() {
     let mut bytes = fs::read(&tensors).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&tensors, bytes).unwrap();
-    bench.train("again", with);
+    bench.train("again", with.clone());
     assert!(bench.bytes("whole", "model.safetensors") == bench.bytes("again", "model.safetensors"));
+    // The weights of its first epoch are gone.
+    fs::remove_file(bench.0.path().join("scratch").join(epoch_weights(1))).unwrap();
+    bench.train("again", with);
+    assert!(bench.bytes("whole", &epoch_weights(1)) == bench.bytes("again", &epoch_weights(1)));
     bench.train("other", json!({"epochs": 2, "batch_size": 64, "seed": 1}));
     assert!(bench.bytes("whole", "model.safetensors") != bench.bytes("other", "model.safetensors"));
 }

@@ -46,7 +46,8 @@ pub(crate) fn argmax(logits: &[f32]) -> u8 {
     best as u8
 }
 
-/// Trains as the context says, and writes `model.safetensors`, `epochs.jsonl` and `run.json`.
+/// Trains as the context says, and writes `model.safetensors`, `epochs/`, `epochs.jsonl` and
+/// `run.json`.
 pub(crate) fn run(context: &mut Context) -> Result<(), StageError> {
     let params: TrainParams = context.params()?;
     let dataset = Dataset::read(context.input("data")?)?;
@@ -103,6 +104,7 @@ pub(crate) fn run(context: &mut Context) -> Result<(), StageError> {
         epochs = checkpoint.epochs;
         context.progress(epoch.into(), params.epochs.into(), "epoch", note);
     }
+    store.publish(epochs.len(), context.output())?;
     finish(context, &run, &engine.state(), &epochs)
 }
 

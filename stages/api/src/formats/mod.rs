@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `train.safetensors`, `test.safetensors` ([`ImageSet`]) | fetch | dataset |
 //! | `dataset.json`, `glyphs_*.safetensors`, `backgrounds.safetensors`, `splits.safetensors` ([`Dataset`]) | dataset | train, evaluate, report |
-//! | `run.json` ([`RunInfo`]), `epochs.jsonl` ([`EpochLog`]), `model.safetensors` | train | evaluate, aggregate |
+//! | `run.json` ([`RunInfo`]), `epochs.jsonl` ([`EpochLog`]), `model.safetensors`, `epochs/` ([`epoch_weights`]) | train | evaluate, aggregate |
 
 mod compose;
 mod dataset;
@@ -17,7 +17,7 @@ pub use dataset::{
     Background, Dataset, DatasetInfo, Glyphs, NONE, PIXELS, Pool, SIDE, Split, SplitName,
 };
 pub use images::{GLYPH_PIXELS, GLYPH_SIDE, ImageSet};
-pub use run::{EpochLog, RunInfo};
+pub use run::{EpochLog, RunInfo, epoch_weights};
 
 use std::fs;
 use std::path::Path;

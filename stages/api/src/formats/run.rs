@@ -18,6 +18,13 @@ pub struct RunInfo {
     pub weights: usize,
 }
 
+/// The weights after epoch `epoch` in the artifact of a `train` task, such as
+/// `epochs/03.safetensors`. Every epoch's are kept, so that a way to choose among them costs no training.
+#[must_use]
+pub fn epoch_weights(epoch: u32) -> String {
+    format!("epochs/{epoch:02}.safetensors")
+}
+
 /// One line of `epochs.jsonl`: means over the epoch's batches. What is not a number, because the
 /// run diverged, is null in the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
