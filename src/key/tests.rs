@@ -86,7 +86,7 @@ fn the_name_of_an_upstream_task_is_not_in_the_key() {
 fn the_key_is_pinned() {
     // A key that moves by accident would throw every user's cache away; a wanted move comes with
     // a new `Description::VERSION`.
-    insta::assert_snapshot!(example().key(), @"");
+    insta::assert_snapshot!(example().key(), @"6984209a1d6d85406fd98fe73d0a6ee83fa3af0c5b532d60188aceb432892c70");
 }
 
 #[test]
@@ -99,13 +99,25 @@ fn parameters_and_files_are_named() {
         d.files.remove("b.csv");
         d.files.insert("c.csv".to_owned(), digest("c"));
     });
-    insta::assert_snapshot!(lines(&new), @"");
+    insta::assert_snapshot!(lines(&new), @r#"
+    parameter lambda: 1.25 -> 1.5
+    parameter method: "erm" -> (not set)
+    parameter offset: (not set) -> "x"
+    file: a.csv changed
+    file: b.csv removed
+    file: c.csv added
+    "#);
 }
 
 #[test]
 fn code_is_named_by_file_and_dependency() {
-    insta::assert_snapshot!(lines(&edited(|d| d.code = digest("code 2"))), @"");
-    insta::assert_snapshot!(lines(&edited(|d| d.code = digest("gone"))), @"");
+    insta::assert_snapshot!(lines(&edited(|d| d.code = digest("code 2"))), @"
+    code: burn 0.22.0 -> 0.22.1
+    code: old 1.0.0 removed
+    code: stages/evaluate/src/lib.rs changed
+    code: stages/evaluate/src/n.rs added
+    ");
+    insta::assert_snapshot!(lines(&edited(|d| d.code = digest("gone"))), @"code: fingerprint 9721cdc27630 -> afae16e5c35f");
 }
 
 #[test]
@@ -115,8 +127,12 @@ fn backend_and_kind_and_format_are_named() {
         d.kind = "train".to_owned();
         d.backend.as_mut().unwrap().version = "0.22.1".to_owned();
     });
-    insta::assert_snapshot!(lines(&new), @"");
-    insta::assert_snapshot!(lines(&edited(|d| d.backend = None)), @"");
+    insta::assert_snapshot!(lines(&new), @"
+    format of task keys: 1 -> 2
+    kind: evaluate -> train
+    backend: flex 0.22.0 -> flex 0.22.1
+    ");
+    insta::assert_snapshot!(lines(&edited(|d| d.backend = None)), @"backend: flex 0.22.0 -> (none)");
 }
 
 #[test]
@@ -127,8 +143,12 @@ fn upstream_tasks_are_named() {
         runs.remove(0);
         runs.push(InputArtifact { task: "train[seed=2]".to_owned(), artifact: digest("2") });
     });
-    insta::assert_snapshot!(lines(&new), @"");
-    insta::assert_snapshot!(lines(&edited(|d| d.inputs.get_mut("runs").unwrap().reverse())), @"");
+    insta::assert_snapshot!(lines(&new), @"
+    input data: dataset[seed=0] made another artifact: 3cfbe1b224fb -> 3f796163ebf9
+    input runs: train[seed=0] removed
+    input runs: train[seed=2] added
+    ");
+    insta::assert_snapshot!(lines(&edited(|d| d.inputs.get_mut("runs").unwrap().reverse())), @"input runs: the same artifacts in another order or number");
 }
 
 #[test]
@@ -140,7 +160,11 @@ fn the_pipeline_is_named() {
         let extra = StageSummary { name: "extra".to_owned(), ..pipeline.stages[0].clone() };
         pipeline.stages.push(extra);
     });
-    insta::assert_snapshot!(lines(&new), @"");
+    insta::assert_snapshot!(lines(&new), @"
+    pipeline: profile quick -> (none)
+    pipeline: stage extra added
+    pipeline: stage train: 60 -> 72 tasks
+    ");
 }
 
 /// One change, of every kind there is, chosen by `which`, with `salt` in the new value.

@@ -138,7 +138,7 @@ pub(crate) fn suggestion<'a>(
 }
 
 /// The suggestion, or else the list of what there is.
-pub(crate) fn suggest_or_list<'a>(written: &str, names: &[&'a str]) -> String {
+pub(crate) fn suggest_or_list(written: &str, names: &[&str]) -> String {
     suggestion(written, names.iter().copied()).unwrap_or_else(|| match names {
         [] => "there are none".to_owned(),
         names => format!("there are: {}", names.join(", ")),

@@ -12,7 +12,7 @@ use crate::expand;
 use crate::graph::Study;
 use crate::registry::Registry;
 
-pub(crate) use document::{Document, NeedEntry, StageEntry};
+pub(crate) use document::{Document, StageEntry};
 pub use errors::{PipelineError, PipelineErrors, Place};
 pub(crate) use errors::{suggest_or_list, suggestion};
 pub(crate) use values::Values;

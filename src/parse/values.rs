@@ -45,7 +45,7 @@ impl Values {
                 let circle = [&path[at..], &[other]].concat().join(" -> ");
                 let message = format!("parameters refer to each other in a circle: {circle}");
                 errors.push(PipelineError::new(node.place.clone(), message));
-                self.broken.extend(path.drain(..));
+                self.broken.append(path);
                 return;
             }
             if nodes.contains_key(&other) {

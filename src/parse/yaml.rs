@@ -85,29 +85,6 @@ impl Node {
         }
         self
     }
-
-    /// A node for a plain value, at `place`.
-    pub fn of(value: &Value, place: &Place) -> Self {
-        let data = match value {
-            Value::Null => Data::Null,
-            Value::Bool(flag) => Data::Bool(*flag),
-            Value::Number(number) => match number.as_i64() {
-                Some(whole) => Data::Int(whole),
-                None => Data::Float(number.as_f64().unwrap_or(f64::NAN)),
-            },
-            Value::String(text) => Data::Text(text.clone()),
-            Value::Array(items) => Data::List(items.iter().map(|v| Self::of(v, place)).collect()),
-            Value::Object(map) => Data::Map(
-                map.iter()
-                    .map(|(name, v)| {
-                        let key = Key { name: name.clone(), place: place.clone() };
-                        (key, Self::of(v, place))
-                    })
-                    .collect(),
-            ),
-        };
-        Self { data, place: place.clone() }
-    }
 }
 
 /// Parses one YAML document.
