@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// name a path outside the store.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Digest(String);
+pub struct Digest([u8; 64]);
 
 impl Digest {
     /// The digest of `bytes`.
@@ -20,25 +20,31 @@ impl Digest {
     /// All 64 digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        std::str::from_utf8(&self.0).expect("hex digits are text")
+    }
+
+    /// Reads 64 hex digits.
+    pub(crate) fn read(digits: &[u8]) -> Option<Self> {
+        let hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+        digits.iter().all(hex).then(|| digits.try_into().ok().map(Self)).flatten()
     }
 
     /// Enough digits for a person.
     #[must_use]
     pub fn short(&self) -> &str {
-        &self.0[..12]
+        &self.as_str()[..12]
     }
 
     /// The two digits that name the folder it is kept in.
     #[must_use]
     pub fn shard(&self) -> &str {
-        &self.0[..2]
+        &self.as_str()[..2]
     }
 }
 
 impl From<blake3::Hash> for Digest {
     fn from(hash: blake3::Hash) -> Self {
-        Self(hash.to_hex().to_string())
+        Self(hash.to_hex().as_bytes().try_into().expect("a hash has 64 hex digits"))
     }
 }
 
@@ -46,24 +52,20 @@ impl TryFrom<String> for Digest {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if text.len() == 64 && text.bytes().all(hex) {
-            Ok(Self(text))
-        } else {
-            Err(format!("`{text}` is not a digest of 64 hex digits"))
-        }
+        Self::read(text.as_bytes())
+            .ok_or_else(|| format!("`{text}` is not a digest of 64 hex digits"))
     }
 }
 
 impl From<Digest> for String {
     fn from(digest: Digest) -> Self {
-        digest.0
+        digest.as_str().to_owned()
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

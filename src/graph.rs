@@ -6,6 +6,8 @@ use std::sync::Arc;
 use dissim_api::{Params, PipelineSummary, Stage, StageSummary};
 use serde_json::Value;
 
+use crate::policy::Policy;
+
 /// Index of a task in [`Study::tasks`].
 pub type TaskId = usize;
 /// Index of a stage in [`Study::stages`].
@@ -41,6 +43,8 @@ pub struct StageNode {
     pub needs: Vec<StageId>,
     /// Its tasks.
     pub tasks: std::ops::Range<TaskId>,
+    /// How they are run.
+    pub policy: Policy,
 }
 
 /// One instance of a stage after the matrix is expanded.
@@ -67,8 +71,9 @@ pub struct Task {
 pub struct Need {
     /// The name under `needs:`.
     pub input: String,
-    /// The tasks whose artifacts it is, in the order of the graph.
-    pub tasks: Vec<TaskId>,
+    /// The tasks whose artifacts it is, in the order of the graph. A join over many is one list that
+    /// every task with it shares: n lists of m names, not n times m.
+    pub tasks: Arc<[TaskId]>,
 }
 
 impl Study {

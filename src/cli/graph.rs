@@ -69,7 +69,7 @@ fn stages(study: &Study) -> Labelled {
 
 fn tasks(study: &Study) -> Labelled {
     let needs = |task: &crate::graph::Task| {
-        task.needs.iter().flat_map(|n| n.tasks.clone()).collect::<Vec<_>>()
+        task.needs.iter().flat_map(|n| n.tasks.iter().copied()).collect::<Vec<_>>()
     };
     let edges = study
         .tasks

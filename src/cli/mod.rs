@@ -2,9 +2,11 @@
 
 mod graph;
 mod run;
+mod runs;
 mod show;
 mod status;
 mod target;
+mod watch;
 mod why;
 
 use std::io::{self, IsTerminal, Write};
@@ -46,6 +48,8 @@ struct Selection {
 enum Command {
     /// Runs what is not in the cache: all of it, or TARGETs and what they need.
     Run(run::RunArgs),
+    /// The runs that were recorded; `dissim show RUN` has more.
+    Runs(runs::RunsArgs),
     /// Hits, misses and failures, stage by stage.
     Status(status::StatusArgs),
     /// What makes a task stale: the parameter, file, code or upstream task, old -> new.
@@ -99,6 +103,7 @@ pub fn main() -> ExitCode {
             return if done { ExitCode::SUCCESS } else { ExitCode::from(1) };
         }
         Command::Run(args) => run::run(&cli, args, &registry),
+        Command::Runs(args) => runs::runs(&cli, args, &registry),
         Command::Status(args) => status::status(&cli, args, &registry),
         Command::Why(args) => why::why(&cli, args, &registry),
         Command::Show(args) => show::show(&cli, args, &registry),
@@ -118,12 +123,14 @@ pub fn main() -> ExitCode {
 }
 
 impl Cli {
+    /// The file of the pipeline.
+    fn pipeline(&self) -> Result<PathBuf> {
+        self.file.clone().map_or_else(find_pipeline, Ok)
+    }
+
     /// Loads the pipeline and opens its store.
     fn open(&self, selection: &Selection, registry: &Registry) -> Result<(Study, Store)> {
-        let file = match &self.file {
-            Some(file) => file.clone(),
-            None => find_pipeline()?,
-        };
+        let file = self.pipeline()?;
         let options =
             LoadOptions { profile: selection.profile.clone(), set: selection.set.clone() };
         let study = parse::load(&file, &options, registry)

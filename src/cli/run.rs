@@ -2,13 +2,20 @@
 
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::json;
 
-use super::{Cli, Failure, Result, Selection, print, target};
-use crate::execute::{self, Cancel, Console, Fancy, OnFailure, Plain, RunOptions, Summary};
+use super::{Cli, Failure, Result, Selection, print, target, watch};
+use crate::execute::{
+    self, Cancel, Console, Events, Fancy, Logs, OnFailure, Plain, RunOptions, Several, Summary,
+    Trace,
+};
 use crate::graph::Study;
+use crate::history::Recorder;
 use crate::plan::{Planner, State};
+use crate::policy::Resources;
 use crate::publish;
 use crate::registry::Registry;
 use crate::store::Store;
@@ -28,49 +35,129 @@ pub(super) struct RunArgs {
     /// Says what would run, and runs nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Runs again whenever pipeline.yaml or a file that a task reads was saved.
+    #[arg(long, conflicts_with = "dry_run")]
+    watch: bool,
+    /// Prints what happens as JSON, an object a line.
+    #[arg(long)]
+    json: bool,
+    /// Writes a trace for ui.perfetto.dev or chrome://tracing.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Prints the logs of all tasks; a cached task replays the log of the run that made it.
+    #[arg(long)]
+    output_logs: bool,
 }
 
 pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> {
-    let (study, store) = cli.open(&args.selection, registry)?;
-    let targets = target::select(&study, &args.targets)?;
     if args.dry_run {
+        let (study, store) = cli.open(&args.selection, registry)?;
+        let targets = target::select(&study, &args.targets)?;
         return dry_run(&study, &store, &targets);
     }
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let options = RunOptions {
-        targets,
-        jobs: args.jobs.map_or(cores, NonZeroUsize::get),
-        on_failure: if args.keep_going { OnFailure::KeepGoing } else { OnFailure::Stop },
-        program: std::env::current_exe()?,
-    };
     // The handler lives as long as the process.
     let cancel: &'static Cancel = Box::leak(Box::default());
     ctrlc::set_handler(|| cancel.request())
         .map_err(|e| Failure::Input(format!("error: cannot listen for Ctrl-C: {e}\n")))?;
-    let mut console: Box<dyn Console> = if io::stderr().is_terminal() {
-        Box::new(Fancy::default())
-    } else {
-        Box::new(Plain::default())
+    if !args.watch {
+        let (study, store) = cli.open(&args.selection, registry)?;
+        return once(args, &study, &store, cancel);
+    }
+    loop {
+        let opened = cli.open(&args.selection, registry);
+        let study = opened.as_ref().ok().map(|(study, _)| study);
+        let pipeline = cli.pipeline()?;
+        // Looked at before the run: what is saved meanwhile is not missed.
+        let seen = watch::Seen::now(&pipeline, study);
+        let ended = match &opened {
+            Ok((study, store)) => once(args, study, store, cancel),
+            Err(Failure::Input(message)) => Err(Failure::Input(message.clone())),
+            Err(_) => Err(Failure::Interrupted),
+        };
+        match ended {
+            Err(Failure::Interrupted) => return Err(Failure::Interrupted),
+            Err(Failure::Input(message)) => eprint!("{message}"),
+            Ok(()) | Err(Failure::Task) => {}
+        }
+        eprintln!("watching {}; Ctrl-C ends", pipeline.display());
+        if !watch::wait(&seen, &pipeline, study, cancel) {
+            return Err(Failure::Interrupted);
+        }
+    }
+}
+
+/// One run, from the store's point of view; what it came to is said.
+fn once(args: &RunArgs, study: &Study, store: &Store, cancel: &'static Cancel) -> Result<()> {
+    let options = RunOptions {
+        targets: target::select(study, &args.targets)?,
+        machine: machine(args.jobs),
+        on_failure: if args.keep_going { OnFailure::KeepGoing } else { OnFailure::Stop },
+        logs: if args.output_logs { Logs::All } else { Logs::OfFailures },
+        program: std::env::current_exe()?,
     };
+    let mut console = console(args)?;
     let start = std::time::Instant::now();
-    let summary = execute::run(&study, &store, &options, cancel, &mut *console)?;
-    let page = publish::publish(&study, &store, &summary)?;
-    let page = page.map(|p| format!(" | {}", p.display())).unwrap_or_default();
+    let recorder = Recorder::start(study);
+    let summary = execute::run(study, store, &options, cancel, &mut console)?;
+    let page = publish::publish(study, store, &summary)?;
+    if let Err(error) = recorder.finish(study, store, &summary) {
+        eprintln!("warning: the run could not be recorded: {error}");
+    }
     report(&summary);
-    print(&format!(
-        "{} tasks: {} cached, {} ran, {} failed{} | {}{}{page}\n",
-        summary.tasks,
-        summary.cached,
-        summary.ran,
-        summary.failed.len(),
-        if summary.skipped > 0 { format!(", {} not run", summary.skipped) } else { String::new() },
-        execute::seconds(start.elapsed().as_secs_f64()),
-        saved(&summary),
-    ))?;
+    let line = last_line(&summary, start.elapsed().as_secs_f64(), page.as_deref());
+    if args.json {
+        let line = json!({ "event": "summary", "tasks": summary.tasks, "cached": summary.cached,
+            "ran": summary.ran, "failed": summary.failed.len(), "not_run": summary.skipped,
+            "line": line });
+        print(&format!("{line}\n"))?;
+    } else {
+        print(&format!("{line}\n"))?;
+    }
     if summary.interrupted {
         return Err(Failure::Interrupted);
     }
     if summary.failed.is_empty() { Ok(()) } else { Err(Failure::Task) }
+}
+
+/// The one line that people read.
+fn last_line(summary: &Summary, seconds: f64, page: Option<&Path>) -> String {
+    let page = page.map(|p| format!(" | {}", p.display())).unwrap_or_default();
+    let skipped = match summary.skipped {
+        0 => String::new(),
+        skipped => format!(", {skipped} not run"),
+    };
+    let Summary { tasks, cached, ran, failed, .. } = summary;
+    let (failed, took, saved) = (failed.len(), execute::seconds(seconds), saved(summary));
+    format!("{tasks} tasks: {cached} cached, {ran} ran, {failed} failed{skipped} | {took}{saved}{page}")
+}
+
+/// Who is told what happens.
+fn console(args: &RunArgs) -> Result<Several> {
+    let mut consoles: Vec<Box<dyn Console>> = Vec::new();
+    if args.json {
+        consoles.push(Box::new(Events));
+    } else if io::stderr().is_terminal() {
+        consoles.push(Box::new(Fancy::default()));
+    } else {
+        consoles.push(Box::new(Plain::default()));
+    }
+    if let Some(file) = &args.trace {
+        consoles.push(Box::new(Trace::create(file)?));
+    }
+    Ok(Several(consoles))
+}
+
+/// The cores that were asked for, or all, and all the memory there is.
+fn machine(jobs: Option<NonZeroUsize>) -> Resources {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let cpus = u32::try_from(jobs.map_or(cores, NonZeroUsize::get)).unwrap_or(u32::MAX);
+    let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kilobytes * 1024)
+    });
+    // Where the system does not say, memory holds nobody up.
+    Resources { cpus, memory: memory.unwrap_or(u64::MAX) }
 }
 
 /// What to do after a failure or an interruption.
@@ -101,14 +188,9 @@ fn dry_run(
 ) -> Result<()> {
     let mut planner = Planner::new(study, store);
     let states = planner.plan();
-    let mut wanted = targets.clone();
-    for task in (0..study.tasks.len()).rev() {
-        if wanted.contains(&task) {
-            wanted.extend(study.tasks[task].needs.iter().flat_map(|n| n.tasks.iter().copied()));
-        }
-    }
+    let wanted = execute::wanted(study, targets);
     let (mut text, mut hits, mut runs, mut may) = (String::new(), 0, 0, 0);
-    for task in wanted {
+    for task in (0..study.tasks.len()).filter(|&t| wanted[t]) {
         let name = &study.tasks[task].name;
         match &states[task] {
             State::Hit(_) => hits += 1,

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use clap::Args;
 use serde_json::json;
 
-use super::{Cli, Failure, Result, Selection, print, print_json, target};
+use super::{Cli, Failure, Result, Selection, print, print_json, runs, target};
 use crate::execute;
 use crate::plan::{Planner, State};
 use crate::registry::Registry;
@@ -14,7 +14,7 @@ use crate::store::{Record, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
-    /// Stages, tasks or globs of task names.
+    /// Stages, tasks or globs of task names; or a run of `dissim runs`, `last` being the last.
     #[arg(required = true)]
     targets: Vec<String>,
     #[command(flatten)]
@@ -34,6 +34,12 @@ pub(super) struct LogArgs {
 
 pub(super) fn show(cli: &Cli, args: &ShowArgs, registry: &Registry) -> Result<()> {
     let (study, store) = cli.open(&args.selection, registry)?;
+    if let [one] = args.targets.as_slice()
+        && let Some(run) = runs::find(&store, one)
+    {
+        let page = || print(&runs::page(&run));
+        return if args.json { print_json(&runs::json(&store, &run)) } else { page() };
+    }
     let targets = target::select(&study, &args.targets)?;
     let states = Planner::new(&study, &store).plan();
     let (mut text, mut rows) = (String::new(), Vec::new());

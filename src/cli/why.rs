@@ -38,7 +38,7 @@ pub(super) fn why(cli: &Cli, args: &WhyArgs, registry: &Registry) -> Result<()> 
                 ("miss", reasons(&store, name, description, &code))
             }
             State::Waiting => {
-                let needs = study.tasks[task].needs.iter().flat_map(|n| &n.tasks);
+                let needs = study.tasks[task].needs.iter().flat_map(|n| n.tasks.iter());
                 let stale = needs.filter(|&&n| !matches!(states[n], State::Hit(_)));
                 let names: Vec<_> = stale.map(|&n| study.tasks[n].name.clone()).collect();
                 ("waiting", vec![upstream(&names)])

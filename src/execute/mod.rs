@@ -1,36 +1,55 @@
 //! Runs what is not in the store: ready tasks first, as many at once as there are jobs.
 
+mod edges;
+mod events;
 mod process;
 mod progress;
+mod schedule;
+mod trace;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc;
-use std::time::Instant;
 
 use crate::digest::Digest;
 use crate::graph::{Study, TaskId};
-use crate::key::Description;
 use crate::plan::Planner;
-use crate::store::{Record, Store};
+use crate::policy::Resources;
+use crate::store::Store;
 
+pub(crate) use edges::wanted;
+pub use events::Events;
 pub use process::{Cancel, serve_task};
-pub use progress::{Console, Fancy, Plain, seconds};
-use worker::{Job, Message, Outcome};
+pub use progress::{Console, Fancy, Plain, Several, seconds};
+use schedule::Scheduler;
+pub use trace::Trace;
+use worker::{Job, Message};
 
 /// How to run.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// The tasks to run; what they need runs too.
     pub targets: BTreeSet<TaskId>,
-    /// Tasks at once.
-    pub jobs: usize,
+    /// What the tasks may take of the machine at once. A task takes one core unless its stage says
+    /// more, so the cores are the number of tasks at once.
+    pub machine: Resources,
     /// Whether independent work goes on after a failure.
     pub on_failure: OnFailure,
+    /// Whether the console is told the log of every task.
+    pub logs: Logs,
     /// The binary whose `task` command runs a task.
     pub program: PathBuf,
+}
+
+/// Which logs the console is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logs {
+    /// Those of failures.
+    OfFailures,
+    /// All: a hit replays the log of the run that made it.
+    All,
 }
 
 /// What a failure means for the rest.
@@ -61,25 +80,8 @@ pub struct Summary {
     pub interrupted: bool,
     /// The artifact of every task that has one.
     pub artifacts: BTreeMap<TaskId, Digest>,
-}
-
-/// The life of a task in a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Life {
-    /// Not asked for.
-    Unwanted,
-    /// So many of the tasks it needs are not done.
-    Pending(usize),
-    /// All it needs is there; its key can be known.
-    Ready,
-    /// A miss, in line for a free job or for an equal key that is being computed.
-    Queued,
-    /// Its process runs.
-    Running,
-    /// Its artifact is in the store.
-    Done(Digest),
-    /// It failed, or cannot run because something it needs failed.
-    Lost,
+    /// The key of every task that has an artifact.
+    pub keys: BTreeMap<TaskId, Digest>,
 }
 
 /// Runs the targets of a study.
@@ -95,239 +97,38 @@ pub fn run(
 ) -> io::Result<Summary> {
     let folder = store.run_folder()?;
     let (sender, messages) = mpsc::channel();
-    let mut scheduler = Scheduler::new(study, store, options, console);
+    let planner = Planner::new(study, store);
+    let mut scheduler = Scheduler::new(study, store, options, &planner, console);
     std::thread::scope(|scope| {
         loop {
-            let stopped = cancel.requested() || scheduler.stopping();
-            if !stopped {
+            if !cancel.requested() && !scheduler.stopping() {
                 scheduler.look_up_ready()?;
-                while let Some((task, description)) = scheduler.next_job() {
-                    let job = Job::new(
-                        study,
-                        store,
-                        task,
-                        description,
-                        &folder,
-                        options,
-                        &mut scheduler.planner,
-                    );
-                    scheduler.started(task);
+                while let Some(turn) = scheduler.next_turn() {
+                    let job = Job::new(study, store, &planner, options, &folder, turn);
                     let sender = sender.clone();
                     scope.spawn(move || job.run(cancel, &sender));
                 }
             }
-            if scheduler.running == 0 {
+            if scheduler.idle(cancel.requested()) {
                 break;
             }
-            match messages.recv() {
+            // A task that is tried again later is waited for like one that runs.
+            match messages.recv_timeout(scheduler.patience()) {
                 Ok(Message::Progress(task, progress)) => scheduler.progress(task, &progress),
                 Ok(Message::Finished(task, outcome)) => scheduler.finished(task, *outcome)?,
-                Err(_) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
         }
-        scheduler.end(cancel.requested())
-    })
-}
-
-/// Owns the transitions of every task's life.
-struct Scheduler<'a> {
-    study: &'a Study,
-    store: &'a Store,
-    options: &'a RunOptions,
-    console: &'a mut dyn Console,
-    planner: Planner<'a>,
-    life: Vec<Life>,
-    users: Vec<Vec<TaskId>>,
-    ready: VecDeque<TaskId>,
-    queue: VecDeque<(TaskId, Box<Description>)>,
-    /// Tasks whose equal is being computed, by key.
-    equal: HashMap<Digest, Vec<TaskId>>,
-    keys: HashMap<TaskId, Digest>,
-    running: usize,
-    started: HashMap<TaskId, Instant>,
-    summary: Summary,
-}
-
-impl<'a> Scheduler<'a> {
-    fn new(
-        study: &'a Study,
-        store: &'a Store,
-        options: &'a RunOptions,
-        console: &'a mut dyn Console,
-    ) -> Self {
-        let n = study.tasks.len();
-        let mut wanted = vec![false; n];
-        for task in (0..n).rev() {
-            wanted[task] |= options.targets.contains(&task);
-            if wanted[task] {
-                let needs = study.tasks[task].needs.iter().flat_map(|need| &need.tasks);
-                needs.for_each(|&need| wanted[need] = true);
-            }
-        }
-        let mut users = vec![Vec::new(); n];
-        let mut life = vec![Life::Unwanted; n];
-        let mut ready = VecDeque::new();
-        for task in (0..n).filter(|&t| wanted[t]) {
-            let mut needs: Vec<TaskId> =
-                study.tasks[task].needs.iter().flat_map(|need| need.tasks.clone()).collect();
-            needs.sort_unstable();
-            needs.dedup();
-            needs.iter().for_each(|&need| users[need].push(task));
-            life[task] = if needs.is_empty() { Life::Ready } else { Life::Pending(needs.len()) };
-            if needs.is_empty() {
-                ready.push_back(task);
-            }
-        }
-        let summary =
-            Summary { tasks: wanted.iter().filter(|w| **w).count(), ..Summary::default() };
-        console.begin(summary.tasks);
-        Self {
-            study,
-            store,
-            options,
-            console,
-            planner: Planner::new(study, store),
-            life,
-            users,
-            ready,
-            queue: VecDeque::new(),
-            equal: HashMap::new(),
-            keys: HashMap::new(),
-            running: 0,
-            started: HashMap::new(),
-            summary,
-        }
+        io::Result::Ok(())
+    })?;
+    let summary = scheduler.end(cancel.requested());
+    let mut planner = planner;
+    // Only a hint for the next run: what it would have said is found out again.
+    if let Err(error) = planner.save() {
+        eprintln!("warning: what this run saw of files could not be kept: {error}");
     }
-
-    fn stopping(&self) -> bool {
-        self.options.on_failure == OnFailure::Stop && !self.summary.failed.is_empty()
-    }
-
-    /// Finds the keys of ready tasks: hits are done at once, misses queue.
-    fn look_up_ready(&mut self) -> io::Result<()> {
-        while let Some(task) = self.ready.pop_front() {
-            let life = &self.life;
-            let artifact = |id: TaskId| match &life[id] {
-                Life::Done(digest) => Some(digest.clone()),
-                _ => None,
-            };
-            let description = match self.planner.describe(task, artifact) {
-                Ok(description) => description,
-                Err(why) => {
-                    self.lose(task, why);
-                    continue;
-                }
-            };
-            if let Some(record) = self.planner.lookup(&description) {
-                self.hit(task, &record)?;
-                continue;
-            }
-            let key = description.key();
-            self.keys.insert(task, key.clone());
-            self.life[task] = Life::Queued;
-            match self.equal.get_mut(&key) {
-                Some(waiting) => waiting.push(task),
-                None => {
-                    self.equal.insert(key, Vec::new());
-                    self.queue.push_back((task, Box::new(description)));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn next_job(&mut self) -> Option<(TaskId, Box<Description>)> {
-        if self.running >= self.options.jobs { None } else { self.queue.pop_front() }
-    }
-
-    fn started(&mut self, task: TaskId) {
-        self.life[task] = Life::Running;
-        self.running += 1;
-        self.started.insert(task, Instant::now());
-        self.console.started(&self.study.tasks[task].name);
-    }
-
-    fn progress(&mut self, task: TaskId, progress: &dissim_api::Progress) {
-        self.console.progress(&self.study.tasks[task].name, progress);
-    }
-
-    fn finished(&mut self, task: TaskId, outcome: Outcome) -> io::Result<()> {
-        self.running -= 1;
-        let name = &self.study.tasks[task].name;
-        let seconds = self.started.remove(&task).map_or(0.0, |s| s.elapsed().as_secs_f64());
-        match outcome {
-            Outcome::Ran(record) => {
-                self.summary.ran += 1;
-                self.console.done(name, seconds);
-                self.complete(task, record.artifact);
-            }
-            Outcome::TakenOver(record) => self.hit(task, &record)?,
-            Outcome::Failed(why) => {
-                self.console.failed(name, &why);
-                self.lose(task, why);
-            }
-            Outcome::Cancelled => {
-                self.console.cancelled(name);
-                self.life[task] = Life::Queued;
-            }
-        }
-        // Tasks with an equal key find its record now; after a failure one of them tries again.
-        if let Some(key) = self.keys.get(&task)
-            && let Some(waiting) = self.equal.remove(key)
-        {
-            self.ready.extend(waiting);
-        }
-        Ok(())
-    }
-
-    fn hit(&mut self, task: TaskId, record: &Record) -> io::Result<()> {
-        self.summary.cached += 1;
-        self.summary.saved_s += record.duration_s;
-        let name = &self.study.tasks[task].name;
-        self.store.put_latest(name, &record.key)?;
-        self.console.cached(name);
-        self.complete(task, record.artifact.clone());
-        Ok(())
-    }
-
-    fn complete(&mut self, task: TaskId, artifact: Digest) {
-        self.summary.artifacts.insert(task, artifact.clone());
-        self.life[task] = Life::Done(artifact);
-        for &user in &self.users[task] {
-            if let Life::Pending(count) = &mut self.life[user] {
-                *count -= 1;
-                if *count == 0 {
-                    self.life[user] = Life::Ready;
-                    self.ready.push_back(user);
-                }
-            }
-        }
-    }
-
-    /// A task failed: so has everything that needs it.
-    fn lose(&mut self, task: TaskId, why: String) {
-        self.summary.failed.push((self.study.tasks[task].name.clone(), why));
-        self.life[task] = Life::Lost;
-        let mut lost = self.users[task].clone();
-        while let Some(user) = lost.pop() {
-            if self.life[user] != Life::Lost {
-                self.life[user] = Life::Lost;
-                self.summary.skipped += 1;
-                lost.extend(&self.users[user]);
-            }
-        }
-    }
-
-    fn end(mut self, interrupted: bool) -> io::Result<Summary> {
-        self.console.end();
-        self.planner.save()?;
-        let unfinished = |life: &&Life| {
-            matches!(life, Life::Pending(_) | Life::Ready | Life::Queued | Life::Running)
-        };
-        self.summary.skipped += self.life.iter().filter(unfinished).count();
-        self.summary.interrupted = interrupted;
-        Ok(self.summary)
-    }
+    Ok(summary)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,10 +14,14 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use wait4::Wait4;
 
+use crate::policy::Policy;
 use crate::registry::Registry;
 
 /// How long a task may take to die of SIGTERM.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// What sets the size of the thread pools a task may have.
+const POOLS: [&str; 3] = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS"];
 
 /// The wish to stop, and the processes it concerns.
 #[derive(Debug, Default)]
@@ -86,15 +90,18 @@ pub(super) fn run(
     program: &Path,
     folder: &Path,
     log: &Path,
+    policy: &Policy,
     cancel: &Cancel,
     mut on_event: impl FnMut(Event),
 ) -> io::Result<Ended> {
+    let threads = policy.resources.cpus.to_string();
     let mut child = Command::new(program)
         .arg("task")
         .arg(folder.join("spec.json"))
         .current_dir(folder)
-        // A task is single-threaded; the runner runs as many as there are cores.
-        .envs(["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS"].map(|v| (v, "1")))
+        // A task is single-threaded unless its stage asks for more; the runner runs as many as there
+        // are cores.
+        .envs(POOLS.map(|variable| (variable, &threads)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(File::create(log)?)
@@ -106,25 +113,53 @@ pub(super) fn run(
     let group = i32::try_from(child.id()).unwrap_or(i32::MAX);
     cancel.add(group);
     let mut last = None;
-    if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            // A program may print what it likes; only events count.
-            if let Ok(event) = serde_json::from_str::<Event>(&line) {
-                last = Some(event.clone());
-                on_event(event);
+    let overdue = AtomicBool::new(false);
+    let used = std::thread::scope(|scope| {
+        // Dropped when the process has ended: the watch goes home.
+        let (over, ended) = mpsc::channel::<()>();
+        if let Some(limit) = policy.timeout {
+            let overdue = &overdue;
+            scope.spawn(move || watch(group, limit, overdue, &ended));
+        }
+        if let Some(stdout) = child.stdout.take() {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                // A program may print what it likes; only events count.
+                if let Ok(event) = serde_json::from_str::<Event>(&line) {
+                    last = Some(event.clone());
+                    on_event(event);
+                }
             }
         }
-    }
-    let used = child.wait4();
+        let used = child.wait4();
+        drop(over);
+        used
+    });
     cancel.remove(group);
     let used = used?;
     let end = match last {
         Some(Event::Done) if used.status.success() => End::Done,
         _ if cancel.requested() => End::Cancelled,
+        _ if overdue.load(Ordering::SeqCst) => {
+            let limit = policy.timeout.unwrap_or_default().as_secs_f64();
+            let limit = super::seconds(limit);
+            End::Failed(format!("the task was ended: it took longer than its timeout of {limit}"))
+        }
         Some(Event::Failed(error)) => End::Failed(error.to_string()),
         _ => End::Failed(died(used.status)),
     };
     Ok(Ended { end, peak_memory_bytes: used.rusage.maxrss })
+}
+
+/// Ends a process group that takes too long: asks first, and does not ask twice.
+fn watch(group: i32, limit: Duration, overdue: &AtomicBool, ended: &mpsc::Receiver<()>) {
+    for (wait, signal) in [(limit, Signal::SIGTERM), (GRACE, Signal::SIGKILL)] {
+        if ended.recv_timeout(wait) != Err(mpsc::RecvTimeoutError::Timeout) {
+            return;
+        }
+        overdue.store(true, Ordering::SeqCst);
+        // A process that is gone already is what was wanted.
+        let _ = killpg(Pid::from_raw(group), signal);
+    }
 }
 
 /// Why a process that said nothing ended.

@@ -20,6 +20,10 @@ pub trait Console {
     fn done(&mut self, task: &str, seconds: f64);
     /// A task failed.
     fn failed(&mut self, task: &str, why: &str);
+    /// A task failed, and is tried again after so many seconds.
+    fn retried(&mut self, task: &str, why: &str, wait_s: f64);
+    /// The log of a task, where all logs were asked for.
+    fn log(&mut self, task: &str, text: &str);
     /// A task was stopped by a signal.
     fn cancelled(&mut self, task: &str);
     /// The run is over.
@@ -35,6 +39,62 @@ pub fn seconds(value: f64) -> String {
         0..60 => format!("{whole}s"),
         60..3600 => format!("{}m {:02}s", whole / 60, whole % 60),
         _ => format!("{}h {:02}m", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+fn retry_line(task: &str, why: &str, wait_s: f64) -> String {
+    let why = why.lines().next().unwrap_or_default();
+    format!("failed, again in {}: {task}\n  {why}", seconds(wait_s))
+}
+
+/// A log with its task's name before every line.
+fn log_lines(task: &str, text: &str) -> String {
+    text.lines().map(|line| format!("{task} | {line}\n")).collect()
+}
+
+/// Tells several consoles.
+#[derive(Default)]
+pub struct Several(pub Vec<Box<dyn Console>>);
+
+impl Console for Several {
+    fn begin(&mut self, tasks: usize) {
+        self.0.iter_mut().for_each(|c| c.begin(tasks));
+    }
+
+    fn cached(&mut self, task: &str) {
+        self.0.iter_mut().for_each(|c| c.cached(task));
+    }
+
+    fn started(&mut self, task: &str) {
+        self.0.iter_mut().for_each(|c| c.started(task));
+    }
+
+    fn progress(&mut self, task: &str, progress: &Progress) {
+        self.0.iter_mut().for_each(|c| c.progress(task, progress));
+    }
+
+    fn done(&mut self, task: &str, seconds: f64) {
+        self.0.iter_mut().for_each(|c| c.done(task, seconds));
+    }
+
+    fn failed(&mut self, task: &str, why: &str) {
+        self.0.iter_mut().for_each(|c| c.failed(task, why));
+    }
+
+    fn retried(&mut self, task: &str, why: &str, wait_s: f64) {
+        self.0.iter_mut().for_each(|c| c.retried(task, why, wait_s));
+    }
+
+    fn log(&mut self, task: &str, text: &str) {
+        self.0.iter_mut().for_each(|c| c.log(task, text));
+    }
+
+    fn cancelled(&mut self, task: &str) {
+        self.0.iter_mut().for_each(|c| c.cancelled(task));
+    }
+
+    fn end(&mut self) {
+        self.0.iter_mut().for_each(|c| c.end());
     }
 }
 
@@ -67,6 +127,14 @@ impl Console for Plain {
 
     fn failed(&mut self, task: &str, why: &str) {
         eprintln!("failed: {task}\n  {why}");
+    }
+
+    fn retried(&mut self, task: &str, why: &str, wait_s: f64) {
+        eprintln!("{}", retry_line(task, why, wait_s));
+    }
+
+    fn log(&mut self, task: &str, text: &str) {
+        eprint!("{}", log_lines(task, text));
     }
 
     fn cancelled(&mut self, task: &str) {
@@ -139,6 +207,15 @@ impl Console for Fancy {
         self.remove(task);
         // The summary bar is redrawn below what is printed here.
         let _ = self.bars.println(format!("failed: {task}\n  {why}"));
+    }
+
+    fn retried(&mut self, task: &str, why: &str, wait_s: f64) {
+        self.remove(task);
+        let _ = self.bars.println(retry_line(task, why, wait_s));
+    }
+
+    fn log(&mut self, task: &str, text: &str) {
+        let _ = self.bars.println(log_lines(task, text).trim_end());
     }
 
     fn cancelled(&mut self, task: &str) {

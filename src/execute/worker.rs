@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use dissim_api::{Code, Progress, TaskSpec, files};
+use dissim_api::{Code, Progress, TaskSpec};
 
 use super::process::{self, Cancel, End};
 use super::{RunOptions, TaskId};
 use crate::digest::Digest;
 use crate::graph::Study;
+use crate::history::host;
 use crate::key::Description;
 use crate::plan::Planner;
-use crate::store::{Record, RunFolder, Store};
+use crate::policy::Policy;
+use crate::store::{Hit, Record, RunFolder, Store};
 
 /// How often a lock that another runner holds is tried.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -31,23 +34,34 @@ pub(super) enum Message {
 /// How a task's turn ended.
 pub(super) enum Outcome {
     /// It ran, and its record is written.
-    Ran(Record),
+    Ran(Hit),
     /// Another runner computed it meanwhile.
-    TakenOver(Record),
-    /// It failed, in words.
+    TakenOver(Hit),
+    /// It failed, in words; another attempt may do better.
     Failed(String),
+    /// What it reads changed while it ran: another attempt would be at another key.
+    Stale(String),
     /// A signal ended it.
     Cancelled,
+}
+
+/// A task whose turn it is.
+pub(super) struct Turn {
+    pub task: TaskId,
+    pub key: Digest,
+    pub description: Arc<Description>,
 }
 
 /// Everything a worker needs, so that it shares nothing with the scheduler.
 pub(super) struct Job<'a> {
     study: &'a Study,
     store: &'a Store,
+    planner: &'a Planner<'a>,
+    policy: &'a Policy,
     task: TaskId,
-    description: Box<Description>,
+    description: Arc<Description>,
     key: Digest,
-    code: Code,
+    code: Arc<Code>,
     program: PathBuf,
     folder: PathBuf,
 }
@@ -56,24 +70,24 @@ impl<'a> Job<'a> {
     pub fn new(
         study: &'a Study,
         store: &'a Store,
-        task: TaskId,
-        description: Box<Description>,
-        folder: &RunFolder,
+        planner: &'a Planner<'a>,
         options: &RunOptions,
-        planner: &mut Planner<'_>,
+        folder: &RunFolder,
+        turn: Turn,
     ) -> Self {
-        let key = description.key();
-        let folder = folder.path().join(task.to_string());
+        let Turn { task, key, description } = turn;
         let (_, code) = planner.code(task);
         Self {
             study,
             store,
+            planner,
+            policy: &study.stage_of(task).policy,
             task,
             description,
             key,
             code,
             program: options.program.clone(),
-            folder,
+            folder: folder.path().join(task.to_string()),
         }
     }
 
@@ -95,34 +109,30 @@ impl<'a> Job<'a> {
                 None => std::thread::sleep(LOCK_POLL),
             }
         };
-        if let Some(record) = self.store.record(&self.key)
-            && self.store.whole(&record.artifact).is_some()
-        {
-            return Ok(Outcome::TakenOver(record));
+        if let Some(hit) = self.planner.index().look_up(&self.key) {
+            return Ok(Outcome::TakenOver(hit));
         }
         let spec = self.prepare()?;
         let started = SystemTime::now();
         let clock = Instant::now();
         let log = self.folder.join("log");
         let mut metrics = BTreeMap::new();
-        let ended = process::run(&self.program, &self.folder, &log, cancel, |event| match event {
+        let ended = process::run(&self.program, &self.folder, &log, self.policy, cancel, |event| match event {
             dissim_api::Event::Progress(progress) => {
                 let _ = sender.send(Message::Progress(self.task, progress));
             }
             dissim_api::Event::Metric { name, value } => drop(metrics.insert(name, value)),
             _ => {}
         })?;
-        let why = match ended.end {
-            End::Done => self.changed_files()?,
-            End::Failed(why) => Some(why),
-            End::Cancelled => return Ok(Outcome::Cancelled),
-        };
         let text = fs::read(&log).unwrap_or_default();
-        if let Some(why) = why {
-            let kept = self.store.failed_log(&self.key);
-            fs::write(&kept, &text)?;
-            self.store.put_latest(&self.study.tasks[self.task].name, &self.key)?;
-            return Ok(Outcome::Failed(failure(&why, &text, &kept)));
+        match ended.end {
+            End::Cancelled => return Ok(Outcome::Cancelled),
+            End::Failed(why) => return Ok(Outcome::Failed(self.keep_failure(&why, &text)?)),
+            End::Done => {
+                if let Some(why) = self.changed_files() {
+                    return Ok(Outcome::Stale(self.keep_failure(&why, &text)?));
+                }
+            }
         }
         let artifact = self.store.commit(&spec.output)?;
         let record = Record {
@@ -141,7 +151,12 @@ impl<'a> Job<'a> {
         };
         self.store.put_record(&record, &self.code)?;
         let _ = fs::remove_dir_all(&spec.scratch);
-        Ok(Outcome::Ran(record))
+        let index = self.planner.index();
+        index.put_latest(&record.task, &record.key)?;
+        match index.look_up(&self.key) {
+            Some(hit) => Ok(Outcome::Ran(hit)),
+            None => Ok(Outcome::Failed("what it made is gone from the store already".to_owned())),
+        }
     }
 
     /// Lays out inputs, an empty output folder and the spec.
@@ -176,25 +191,21 @@ impl<'a> Job<'a> {
     }
 
     /// A project file that is not what the key says it was: the result is of neither.
-    fn changed_files(&self) -> io::Result<Option<String>> {
-        let mut digests = self.store.file_digests();
-        let mut now = BTreeMap::new();
-        for pattern in &self.study.tasks[self.task].files {
-            for file in files::expand(&self.study.root, pattern).unwrap_or_default() {
-                let digest = digests.digest(&self.study.root, &file).ok();
-                now.insert(file.to_string_lossy().into_owned(), digest);
-            }
-        }
+    fn changed_files(&self) -> Option<String> {
+        let now = self.planner.files(self.task).unwrap_or_default();
         let before = &self.description.files;
-        let same = |(name, digest): (&String, &Option<Digest>)| before.get(name) == digest.as_ref();
-        if now.len() == before.len() && now.iter().all(same) {
-            return Ok(None);
-        }
-        let changed =
-            now.iter().find(|(n, d)| before.get(*n) != d.as_ref()).map(|(n, _)| n.as_str());
-        let gone = before.keys().find(|n| !now.contains_key(*n)).map(String::as_str);
-        let name = changed.or(gone).unwrap_or("a file");
-        Ok(Some(format!("`{name}` changed while the task ran; its result was not kept: run again")))
+        let changed = now.iter().find(|(name, digest)| before.get(*name) != Some(digest));
+        let gone = before.keys().find(|name| !now.contains_key(*name));
+        let name = changed.map(|(name, _)| name).or(gone)?;
+        Some(format!("`{name}` changed while the task ran; its result was not kept: run again"))
+    }
+
+    /// Keeps the log of a failed attempt, and says what happened with the end of it.
+    fn keep_failure(&self, why: &str, log: &[u8]) -> io::Result<String> {
+        let kept = self.store.failed_log(&self.key);
+        fs::write(&kept, log)?;
+        self.planner.index().put_latest(&self.study.tasks[self.task].name, &self.key)?;
+        Ok(failure(why, log, &kept))
     }
 }
 
@@ -208,9 +219,4 @@ fn failure(why: &str, log: &[u8], kept: &Path) -> String {
         message += &format!("\n  | {line}");
     }
     message + &format!("\n  log: {}", kept.display())
-}
-
-fn host() -> String {
-    nix::unistd::gethostname()
-        .map_or_else(|_| "unknown".into(), |h| h.to_string_lossy().into_owned())
 }

@@ -14,6 +14,8 @@ use crate::parse::{PipelineError, Place, suggest_or_list};
 pub(crate) struct Upstream {
     pub stage: StageId,
     pub tasks: Vec<TaskId>,
+    /// The axes of its tasks, each list once. Most stages have one.
+    shapes: Vec<Vec<String>>,
 }
 
 /// A task in the making: its axes and the inputs found so far.
@@ -75,7 +77,19 @@ pub(crate) fn select(
     if selected.is_empty() && !own.is_empty() {
         return Err(error(format!("`{text}` matches no task of stage `{name}`")));
     }
-    Ok(Upstream { stage, tasks: selected })
+    let shapes = shapes(selected.iter().map(|&t| &tasks[t].axes));
+    Ok(Upstream { stage, tasks: selected, shapes })
+}
+
+fn shapes<'a>(tasks: impl Iterator<Item = &'a Axes>) -> Vec<Vec<String>> {
+    let mut shapes: Vec<Vec<String>> = Vec::new();
+    for axes in tasks {
+        let names = || axes.iter().map(|(axis, _)| axis);
+        if !shapes.iter().any(|shape| shape.iter().eq(names())) {
+            shapes.push(names().cloned().collect());
+        }
+    }
+    shapes
 }
 
 /// Upstream tasks by the values of the axes they share with what is joined.
@@ -98,31 +112,24 @@ impl<'a> Indexes<'a> {
         name: &str,
         tasks: &[Task],
     ) -> Vec<Binding> {
-        let mut shapes: Vec<Vec<&str>> = Vec::new();
-        for &task in &upstream.tasks {
-            let shape: Vec<_> = tasks[task].axes.iter().map(|(a, _)| a.as_str()).collect();
-            if !shapes.contains(&shape) {
-                shapes.push(shape);
-            }
-        }
         let mut joined = Vec::new();
         for binding in bindings {
             let mut found: Vec<TaskId> = Vec::new();
-            for shape in &shapes {
+            for shape in &upstream.shapes {
                 let shared: Vec<String> = shape
                     .iter()
                     .filter(|a| binding.axes.iter().any(|(b, _)| b == *a))
-                    .map(|a| (*a).to_owned())
+                    .cloned()
                     .collect();
                 // The shape is part of the index' name: two shapes may share the same axes.
                 let mut of = shared.clone();
                 of.push(String::new());
-                of.extend(shape.iter().map(|a| (*a).to_owned()));
+                of.extend(shape.iter().cloned());
                 let index = self.made.entry((input, slot, of)).or_insert_with(|| {
                     let mut index = Index::new();
                     for &task in &upstream.tasks {
                         let axes = &tasks[task].axes;
-                        if axes.iter().map(|(a, _)| a.as_str()).eq(shape.iter().copied()) {
+                        if axes.iter().map(|(a, _)| a).eq(shape) {
                             index.entry(values(&shared, axes)).or_default().push(task);
                         }
                     }
@@ -160,8 +167,8 @@ fn with(binding: &Binding, task: TaskId, input: &str, tasks: &[Task]) -> Binding
         }
     }
     match joined.needs.iter_mut().find(|need| need.input == input) {
-        Some(need) => need.tasks.push(task),
-        None => joined.needs.push(Need { input: input.to_owned(), tasks: vec![task] }),
+        Some(need) => need.tasks = need.tasks.iter().copied().chain([task]).collect(),
+        None => joined.needs.push(Need { input: input.to_owned(), tasks: [task].into() }),
     }
     joined
 }

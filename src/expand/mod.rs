@@ -4,6 +4,7 @@ mod grid;
 mod join;
 mod order;
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -183,6 +184,7 @@ impl Expansion {
                 known: &known,
                 needs: &needs,
                 root,
+                inside: Inside::default(),
             };
             let built = builder.tasks(self, &combinations, self.stages.len(), errors);
             self.tasks.extend(built);
@@ -199,6 +201,7 @@ impl Expansion {
             stage,
             needs: needed,
             tasks: first..self.tasks.len(),
+            policy: entry.policy.clone(),
         });
     }
 
@@ -234,7 +237,7 @@ impl Expansion {
                     Err(error) => errors.push(error),
                 }
             }
-            found.push(InputRefs { input: need.input.name.clone(), many, upstreams });
+            found.push(InputRefs { input: need.input.name.clone(), group: many.then(|| group(&upstreams)), upstreams });
         }
         found
     }
@@ -248,7 +251,7 @@ impl Expansion {
         needs: &[InputRefs],
         errors: &mut Vec<PipelineError>,
     ) {
-        let joined = needs.iter().filter(|n| !n.many).flat_map(|n| &n.upstreams);
+        let joined = needs.iter().filter(|n| n.group.is_none()).flat_map(|n| &n.upstreams);
         let upstream: BTreeSet<&str> = joined
             .flat_map(|u| &u.tasks)
             .flat_map(|&t| self.tasks[t].axes.iter().map(|(axis, _)| axis.as_str()))
@@ -277,8 +280,16 @@ impl Expansion {
 /// An input and the tasks it may draw from.
 struct InputRefs {
     input: String,
-    many: bool,
+    /// Of an input that takes many: all of them, once for all tasks of the stage.
+    group: Option<Arc<[TaskId]>>,
     upstreams: Vec<Upstream>,
+}
+
+fn group(upstreams: &[Upstream]) -> Arc<[TaskId]> {
+    let mut tasks: Vec<TaskId> = upstreams.iter().flat_map(|u| u.tasks.iter().copied()).collect();
+    tasks.sort_unstable();
+    tasks.dedup();
+    tasks.into()
 }
 
 struct Builder<'a> {
@@ -288,6 +299,7 @@ struct Builder<'a> {
     known: &'a BTreeSet<String>,
     needs: &'a [InputRefs],
     root: &'a Path,
+    inside: Inside,
 }
 
 impl Builder<'_> {
@@ -303,7 +315,7 @@ impl Builder<'_> {
         let mut indexes = join::Indexes::default();
         for own in combinations {
             let mut bindings = vec![Binding::of(own)];
-            for need in self.needs.iter().filter(|n| !n.many) {
+            for need in self.needs.iter().filter(|n| n.group.is_none()) {
                 for (slot, upstream) in need.upstreams.iter().enumerate() {
                     let index = (need.input.as_str(), slot);
                     bindings =
@@ -315,7 +327,7 @@ impl Builder<'_> {
             }
             for binding in bindings {
                 let Some(mut task) = self.task(stage, own, binding, errors) else { continue };
-                let identity = identity(&task);
+                let identity = identity(&task, self.needs);
                 match by_identity.get(&identity) {
                     Some(&at) => {
                         let first: &mut Task = &mut built[at];
@@ -385,17 +397,14 @@ impl Builder<'_> {
         let axes: Axes =
             binding.axes.into_iter().filter(|(axis, _)| !(is_own(axis) && dropped(axis))).collect();
         let mut needs = binding.needs;
-        for need in self.needs.iter().filter(|n| n.many) {
-            let mut tasks: Vec<TaskId> =
-                need.upstreams.iter().flat_map(|u| u.tasks.iter().copied()).collect();
-            tasks.sort_unstable();
-            tasks.dedup();
-            needs.push(Need { input: need.input.clone(), tasks });
+        for need in self.needs {
+            let group = need.group.iter().cloned();
+            needs.extend(group.map(|tasks| Need { input: need.input.clone(), tasks }));
         }
         needs.sort_by(|a, b| a.input.cmp(&b.input));
         let mut files = self.stage.files(&resolved);
         for file in &files {
-            if let Err(why) = inside(self.root, file) {
+            if let Err(why) = self.inside.check(self.root, file) {
                 let message = format!("`{}` {why}", file.display());
                 errors.push(PipelineError::new(self.entry.key.place.clone(), message));
             }
@@ -407,10 +416,11 @@ impl Builder<'_> {
     }
 }
 
-/// What makes two tasks of a stage one: parameters and inputs.
-fn identity(task: &Task) -> String {
+/// What makes two tasks of a stage one: parameters and inputs. Groups are the same for all of them.
+fn identity(task: &Task, inputs: &[InputRefs]) -> String {
     let params = serde_json::to_string(&task.params).unwrap_or_default();
-    let needs: Vec<_> = task.needs.iter().map(|n| format!("{}={:?}", n.input, n.tasks)).collect();
+    let joined = |need: &&Need| inputs.iter().any(|i| i.input == need.input && i.group.is_none());
+    let needs: Vec<_> = task.needs.iter().filter(joined).map(|n| format!("{}={:?}", n.input, n.tasks)).collect();
     format!("{params}\n{}", needs.join("\n"))
 }
 
@@ -428,26 +438,50 @@ pub(crate) fn shown(value: &Value) -> String {
     }
 }
 
-/// Whether a path stays in the project, in what it says and through links that exist.
-fn inside(root: &Path, file: &Path) -> Result<(), &'static str> {
-    let mut depth = 0i32;
-    for component in file.components() {
-        match component {
-            Component::Normal(_) => depth += 1,
-            Component::CurDir => {}
-            Component::ParentDir => depth -= 1,
-            Component::RootDir | Component::Prefix(_) => {
-                return Err("is absolute; paths are relative to pipeline.yaml");
+/// Whether paths stay in the project, in what they say and through links that exist. A folder is
+/// resolved once, however many files in it are asked for.
+#[derive(Default)]
+struct Inside(RefCell<HashMap<PathBuf, Option<PathBuf>>>);
+
+impl Inside {
+    fn check(&self, root: &Path, file: &Path) -> Result<(), &'static str> {
+        let mut depth = 0i32;
+        for component in file.components() {
+            match component {
+                Component::Normal(_) => depth += 1,
+                Component::CurDir => {}
+                Component::ParentDir => depth -= 1,
+                Component::RootDir | Component::Prefix(_) => {
+                    return Err("is absolute; paths are relative to pipeline.yaml");
+                }
+            }
+            if depth < 0 {
+                return Err("leaves the project");
             }
         }
-        if depth < 0 {
-            return Err("leaves the project");
+        match self.real(root, file) {
+            Some(real) if !real.starts_with(root) => Err("leaves the project through a link"),
+            _ => Ok(()),
         }
     }
-    let existing: Option<PathBuf> = file.ancestors().find_map(|a| root.join(a).canonicalize().ok());
-    match existing {
-        Some(real) if !real.starts_with(root) => Err("leaves the project through a link"),
-        _ => Ok(()),
+
+    /// Where the file leads, or the nearest folder above it that exists.
+    fn real(&self, root: &Path, file: &Path) -> Option<PathBuf> {
+        let full = root.join(file);
+        if full.symlink_metadata().is_ok_and(|m| !m.is_symlink())
+            && let (Some(folder), Some(name)) = (file.parent(), file.file_name())
+        {
+            let mut known = self.0.borrow_mut();
+            let folder = match known.get(folder) {
+                Some(real) => real.clone(),
+                None => {
+                    let real = root.join(folder).canonicalize().ok();
+                    known.entry(folder.to_path_buf()).or_insert(real).clone()
+                }
+            };
+            return folder.map(|folder| folder.join(name));
+        }
+        file.ancestors().find_map(|a| root.join(a).canonicalize().ok())
     }
 }
 

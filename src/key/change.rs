@@ -177,7 +177,7 @@ impl fmt::Display for Change {
 
 /// The changes behind one fact that differs; never empty.
 pub(super) fn explain(
-    about: &About,
+    about: About<'_>,
     old: &Description,
     new: &Description,
     code: &dyn Fn(&Digest) -> Option<Code>,
@@ -186,13 +186,13 @@ pub(super) fn explain(
         About::Format => Change::Format { old: old.version, new: new.version },
         About::Kind => Change::Kind { old: old.kind.clone(), new: new.kind.clone() },
         About::Param(name) => Change::Param {
-            name: name.clone(),
+            name: name.to_owned(),
             old: old.params.get(name).cloned(),
             new: new.params.get(name).cloned(),
         },
         About::File(path) => {
             let edit = Edit::of(old.files.get(path), new.files.get(path));
-            Change::File { path: path.clone(), edit }
+            Change::File { path: path.to_owned(), edit }
         }
         About::Backend => Change::Backend { old: old.backend.clone(), new: new.backend.clone() },
         About::Code => return code_changes(&old.code, &new.code, code),

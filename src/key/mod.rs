@@ -1,13 +1,12 @@
 //! The task key: one description of all that a task depends on, and its hash.
 //!
-//! [`Description::walk`] visits every fact once. The key hashes what it visits and
+//! [`Facts::walk`] visits every fact once. The key hashes what it visits and
 //! [`Description::diff`] compares what it visits, so a key never changes without a reason that
 //! `dissim why` can name, and nothing is named that does not change the key.
 
 mod change;
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use dissim_api::{Code, Params, PipelineSummary};
 use serde::{Deserialize, Serialize};
@@ -70,66 +69,128 @@ impl Backend {
     }
 }
 
-/// What a fact of a description is about. The order is the order in which `why` lists changes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-enum About {
+/// What a fact is about. The order is the order in which `why` lists changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+enum About<'a> {
     Format,
     Kind,
-    Param(String),
-    File(String),
+    Param(&'a str),
+    File(&'a str),
     Code,
     Backend,
-    Input(String),
+    Input(&'a str),
     Pipeline,
+}
+
+/// A description that borrows: what a key needs, without a copy of anything.
+#[derive(Debug, Clone)]
+pub struct Facts<'a> {
+    /// See [`Description`], here and below.
+    pub version: u32,
+    /// The stage kind.
+    pub kind: &'a str,
+    /// Digest of the stage's [`Code`].
+    pub code: &'a Digest,
+    /// Resolved parameters.
+    pub params: &'a Params,
+    /// Input artifacts, sorted by name.
+    pub inputs: Vec<(&'a str, Vec<&'a Digest>)>,
+    /// Project files, sorted by path.
+    pub files: &'a BTreeMap<String, Digest>,
+    /// The compute backend.
+    pub backend: Option<&'a Backend>,
+    /// The shape of the pipeline.
+    pub pipeline: Option<&'a PipelineSummary>,
+}
+
+impl<'a> Facts<'a> {
+    /// Visits every fact that the key depends on, in a fixed order, as canonical JSON.
+    fn walk(&self, mut visit: impl FnMut(About<'a>, &[u8])) {
+        let mut json = Vec::new();
+        let mut fact = |about, write: &dyn Fn(&mut Vec<u8>)| {
+            json.clear();
+            write(&mut json);
+            visit(about, &json);
+        };
+        fact(About::Format, &|to| plain(&self.version, to));
+        fact(About::Kind, &|to| plain(self.kind, to));
+        // The map may keep the order of the file; the key does not.
+        let mut params: Vec<_> = self.params.iter().collect();
+        params.sort_by_key(|(name, _)| *name);
+        for (name, value) in params {
+            fact(About::Param(name), &|to| canonical(value, to));
+        }
+        for (path, digest) in self.files {
+            fact(About::File(path), &|to| plain(digest.as_str(), to));
+        }
+        fact(About::Code, &|to| plain(self.code.as_str(), to));
+        if let Some(backend) = self.backend {
+            fact(About::Backend, &|to| canonical(&json!(backend), to));
+        }
+        for (name, artifacts) in &self.inputs {
+            fact(About::Input(name), &|to| plain(artifacts, to));
+        }
+        if let Some(pipeline) = self.pipeline {
+            fact(About::Pipeline, &|to| canonical(&json!(pipeline), to));
+        }
+    }
+
+    /// The task key: blake3 over the canonical JSON of every fact.
+    #[must_use]
+    pub fn key(&self) -> Digest {
+        let mut text = Vec::with_capacity(1024);
+        self.walk(|about, value| {
+            match about {
+                About::Param(name) => named("Param", name, &mut text),
+                About::File(name) => named("File", name, &mut text),
+                About::Input(name) => named("Input", name, &mut text),
+                other => plain(&other, &mut text),
+            }
+            text.push(b'\t');
+            text.extend_from_slice(value);
+            text.push(b'\n');
+        });
+        Digest::of(&text)
+    }
 }
 
 impl Description {
     /// The version this build writes.
     pub const VERSION: u32 = 1;
 
-    /// Every fact that the key depends on, in a fixed order.
-    fn walk(&self) -> BTreeMap<About, Value> {
-        let mut facts = BTreeMap::new();
-        facts.insert(About::Format, json!(self.version));
-        facts.insert(About::Kind, json!(self.kind));
-        facts.insert(About::Code, json!(self.code));
-        for (name, value) in &self.params {
-            facts.insert(About::Param(name.clone()), value.clone());
+    /// The same without copies.
+    #[must_use]
+    pub fn facts(&self) -> Facts<'_> {
+        Facts {
+            version: self.version,
+            kind: &self.kind,
+            code: &self.code,
+            params: &self.params,
+            inputs: self
+                .inputs
+                .iter()
+                .map(|(name, list)| (name.as_str(), list.iter().map(|a| &a.artifact).collect()))
+                .collect(),
+            files: &self.files,
+            backend: self.backend.as_ref(),
+            pipeline: self.pipeline.as_ref(),
         }
-        for (path, digest) in &self.files {
-            facts.insert(About::File(path.clone()), json!(digest));
-        }
-        if let Some(backend) = &self.backend {
-            facts.insert(About::Backend, json!(backend));
-        }
-        for (name, artifacts) in &self.inputs {
-            let digests: Vec<_> = artifacts.iter().map(|a| &a.artifact).collect();
-            facts.insert(About::Input(name.clone()), json!(digests));
-        }
-        if let Some(pipeline) = &self.pipeline {
-            facts.insert(About::Pipeline, json!(pipeline));
-        }
-        facts
     }
 
-    /// The task key: blake3 over the canonical JSON of every fact.
+    /// The task key.
     #[must_use]
     pub fn key(&self) -> Digest {
-        let mut hasher = blake3::Hasher::new();
-        for (about, value) in self.walk() {
-            let about = serde_json::to_value(&about).expect("names serialise");
-            let line = format!("{}\t{}\n", canonical(&about), canonical(&value));
-            hasher.write_all(line.as_bytes()).expect("a hasher takes all bytes");
-        }
-        hasher.finalize().into()
+        self.facts().key()
     }
 
     /// What changed from `old` to `new`: empty exactly when their keys are equal. `code` finds the
     /// manifest of a code digest, if it is still kept.
     #[must_use]
     pub fn diff(old: &Self, new: &Self, code: &dyn Fn(&Digest) -> Option<Code>) -> Vec<Change> {
-        let (before, after) = (old.walk(), new.walk());
-        let mut changed: Vec<&About> = before.keys().chain(after.keys()).collect();
+        let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
+        old.facts().walk(|about, json| drop(before.insert(about, json.to_vec())));
+        new.facts().walk(|about, json| drop(after.insert(about, json.to_vec())));
+        let mut changed: Vec<About<'_>> = before.keys().chain(after.keys()).copied().collect();
         changed.sort();
         changed.dedup();
         changed.retain(|about| before.get(about) != after.get(about));
@@ -137,21 +198,48 @@ impl Description {
     }
 }
 
+/// JSON of what has one form only: no object whose names could come in another order.
+fn plain<T: Serialize + ?Sized>(value: &T, to: &mut Vec<u8>) {
+    serde_json::to_writer(to, value).expect("memory takes all bytes");
+}
+
+/// `{"about":"name"}`.
+fn named(about: &str, name: &str, to: &mut Vec<u8>) {
+    to.extend_from_slice(b"{\"");
+    to.extend_from_slice(about.as_bytes());
+    to.extend_from_slice(b"\":");
+    plain(name, to);
+    to.push(b'}');
+}
+
 /// JSON without spaces, with the names of every object sorted, whatever order the map keeps.
-fn canonical(value: &Value) -> String {
+fn canonical(value: &Value, to: &mut Vec<u8>) {
     match value {
         Value::Object(map) => {
-            let mut names: Vec<_> = map.keys().collect();
-            names.sort();
-            let pairs = names.iter().map(|name| {
-                format!("{}:{}", Value::String((*name).clone()), canonical(&map[name.as_str()]))
-            });
-            format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
+            let mut pairs: Vec<_> = map.iter().collect();
+            pairs.sort_by_key(|(name, _)| *name);
+            to.push(b'{');
+            for (at, (name, value)) in pairs.into_iter().enumerate() {
+                if at > 0 {
+                    to.push(b',');
+                }
+                plain(name, to);
+                to.push(b':');
+                canonical(value, to);
+            }
+            to.push(b'}');
         }
         Value::Array(items) => {
-            format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(","))
+            to.push(b'[');
+            for (at, item) in items.iter().enumerate() {
+                if at > 0 {
+                    to.push(b',');
+                }
+                canonical(item, to);
+            }
+            to.push(b']');
         }
-        plain => plain.to_string(),
+        other => plain(other, to),
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::errors::{PipelineError, Place, suggest_or_list, suggestion};
+use super::policy;
 use super::yaml::{Data, Key, Node};
+use crate::policy::Policy;
 
 /// The file's parts, still with `${..}` in them.
 #[derive(Debug, Default)]
@@ -26,6 +28,7 @@ pub(crate) struct StageEntry {
     /// `matrix:` as a grid without a name, or each of `sweeps:`.
     pub grids: Vec<Vec<(Key, Node)>>,
     pub with: Vec<(Key, Node)>,
+    pub policy: Policy,
 }
 
 /// An input under `needs:` and what it refers to: a stage, or tasks of it.
@@ -37,7 +40,8 @@ pub(crate) struct NeedEntry {
 
 const TOP: [&str; 8] =
     ["version", "name", "default_profile", "backend", "params", "profiles", "stages", "claims"];
-const STAGE: [&str; 5] = ["kind", "needs", "matrix", "sweeps", "with"];
+const STAGE: [&str; 8] =
+    ["kind", "needs", "matrix", "sweeps", "with", "retry", "timeout", "resources"];
 
 /// Reads the parts; what is wrong goes to `errors`, and the rest is read all the same.
 pub(crate) fn read(root: &Node, errors: &mut Vec<PipelineError>) -> Document {
@@ -138,6 +142,7 @@ impl Reader<'_> {
         let entries = self.map(key, node);
         let (mut kind, mut needs, mut with) = (None, Vec::new(), Vec::new());
         let (mut matrix, mut sweeps) = (None, None);
+        let mut policy = Policy::default();
         for (part, node) in &entries {
             match part.name.as_str() {
                 "kind" => kind = self.text(part, node).map(|t| (t, node.place.clone())),
@@ -149,6 +154,9 @@ impl Reader<'_> {
                 "matrix" => matrix = Some((part, self.map(part, node))),
                 "sweeps" => sweeps = Some(self.sweeps(part, node)),
                 "with" => with = self.map(part, node),
+                name if policy::KEYS.contains(&name) => {
+                    policy::read(part, node, &mut policy, self.errors);
+                }
                 _ => self.unknown(part, &STAGE, &of),
             }
         }
@@ -164,7 +172,7 @@ impl Reader<'_> {
             (None, Some(grids)) => grids,
             _ => vec![Vec::new()],
         };
-        Some(StageEntry { key: key.clone(), kind: kind?, needs, grids, with })
+        Some(StageEntry { key: key.clone(), kind: kind?, needs, grids, with, policy })
     }
 
     fn sweeps(&mut self, key: &Key, node: &Node) -> Vec<Vec<(Key, Node)>> {

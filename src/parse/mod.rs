@@ -2,6 +2,7 @@
 
 mod document;
 mod errors;
+mod policy;
 mod values;
 mod yaml;
 

@@ -88,8 +88,9 @@ impl Store {
         }
         let digest = tree.digest();
         let path = self.sharded("trees", &digest);
-        if !path.exists() {
-            self.write(&path, &serde_json::to_vec(&tree)?)?;
+        // One that is damaged is written anew.
+        if self.tree(&digest).is_none() {
+            self.write_hint(&path, &serde_json::to_vec(&tree)?)?;
         }
         Ok(digest)
     }
@@ -109,9 +110,21 @@ impl Store {
             File::open(path)?.sync_all()?;
             fs::set_permissions(path, Permissions::from_mode(0o444))?;
             fs::rename(path, &object).map_err(|e| at(e, &object))?;
-            super::sync_folder(shard)?;
         }
         Ok(Entry { digest, size, executable })
+    }
+
+    /// Makes an artifact survive a power failure.
+    pub(super) fn sync_artifact(&self, artifact: &Digest) -> io::Result<()> {
+        let manifest = self.sharded("trees", artifact);
+        File::open(&manifest)?.sync_all().map_err(|e| at(e, &manifest))?;
+        let tree = self.tree(artifact).unwrap_or_default();
+        let mut paths: Vec<_> = tree.files.values().map(|e| self.object(&e.digest)).collect();
+        paths.push(manifest);
+        let mut folders: Vec<_> = paths.iter().filter_map(|p| p.parent()).collect();
+        folders.sort();
+        folders.dedup();
+        folders.into_iter().try_for_each(super::sync_folder)
     }
 
     /// The manifest of an artifact, if it is there and is what its name says.

@@ -1,56 +1,42 @@
 //! Digests of project files, remembered by what `stat` says of them, so that a run in which
 //! nothing changed reads no file.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
-
-use super::{Store, artifact, read_json};
+use super::packed::{Packer, Unpacker};
+use super::stat::Stat;
+use super::{Store, artifact};
 use crate::digest::Digest;
 
 /// A file this young when it was hashed may change once more within the clock's resolution and look
 /// the same: it is hashed again.
 const SETTLED: Duration = Duration::from_secs(2);
+const FILE: &str = "stats.bin";
+const VERSION: u64 = 1;
 
-/// What `stat` says of a file that has not changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Stat {
-    size: u64,
-    mtime: (i64, i64),
-    ctime: (i64, i64),
-    inode: u64,
-    device: u64,
-}
-
-impl Stat {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            size: metadata.len(),
-            mtime: (metadata.mtime(), metadata.mtime_nsec()),
-            ctime: (metadata.ctime(), metadata.ctime_nsec()),
-            inode: metadata.ino(),
-            device: metadata.dev(),
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 struct Known {
     stat: Stat,
     digest: Digest,
 }
 
-/// The digests of the project's files.
+/// The digests of the project's files. Many threads may ask at once.
 #[derive(Debug)]
 pub struct FileDigests {
     store: Store,
-    known: BTreeMap<String, Known>,
-    changed: bool,
+    known: HashMap<PathBuf, Known>,
+    fresh: Mutex<Fresh>,
+}
+
+/// What was found out since the file was read.
+#[derive(Debug, Default)]
+struct Fresh {
+    known: HashMap<PathBuf, Known>,
     hashed: usize,
 }
 
@@ -58,8 +44,8 @@ impl Store {
     /// The digests remembered from earlier runs.
     #[must_use]
     pub fn file_digests(&self) -> FileDigests {
-        let known = read_json(&self.root.join("stats.json")).unwrap_or_default();
-        FileDigests { store: self.clone(), known, changed: false, hashed: 0 }
+        let known = read(&self.root.join(FILE)).unwrap_or_default();
+        FileDigests { store: self.clone(), known, fresh: Mutex::default() }
     }
 }
 
@@ -68,34 +54,45 @@ impl FileDigests {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn digest(&mut self, root: &Path, file: &Path) -> io::Result<Digest> {
+    pub fn digest(&self, root: &Path, file: &Path) -> io::Result<Digest> {
         let path = root.join(file);
         let metadata = fs::metadata(&path).map_err(|e| super::at(e, file))?;
-        let stat = Stat::of(&metadata);
-        let name = path.to_string_lossy().into_owned();
-        if let Some(known) = self.known.get(&name)
+        self.of(path, &metadata).map_err(|e| super::at(e, file))
+    }
+
+    /// The digest of a file whose metadata is at hand.
+    pub(crate) fn of(&self, path: PathBuf, metadata: &Metadata) -> io::Result<Digest> {
+        let stat = Stat::of(metadata);
+        if let Some(known) = self.known.get(&path)
+            && known.stat == stat
+        {
+            return Ok(known.digest.clone());
+        }
+        if let Some(known) = self.fresh().known.get(&path)
             && known.stat == stat
         {
             return Ok(known.digest.clone());
         }
         let now = SystemTime::now();
-        self.hashed += 1;
-        let digest = artifact::hash_file(&path, metadata.len()).map_err(|e| super::at(e, file))?;
+        let digest = artifact::hash_file(&path, metadata.len())?;
         let settled =
             metadata.modified().is_ok_and(|m| now.duration_since(m).is_ok_and(|age| age > SETTLED));
+        let mut fresh = self.fresh();
+        fresh.hashed += 1;
         if settled {
-            self.known.insert(name, Known { stat, digest: digest.clone() });
-            self.changed = true;
-        } else {
-            self.changed |= self.known.remove(&name).is_some();
+            fresh.known.insert(path, Known { stat, digest: digest.clone() });
         }
         Ok(digest)
+    }
+
+    fn fresh(&self) -> std::sync::MutexGuard<'_, Fresh> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Files read so far.
     #[must_use]
     pub fn hashed(&self) -> usize {
-        self.hashed
+        self.fresh().hashed
     }
 
     /// Remembers them for the next run, where anything changed.
@@ -103,9 +100,32 @@ impl FileDigests {
     /// # Errors
     /// When they cannot be written.
     pub fn save(&mut self) -> io::Result<()> {
-        if !std::mem::take(&mut self.changed) {
+        let fresh = std::mem::take(&mut self.fresh().known);
+        if fresh.is_empty() {
             return Ok(());
         }
-        self.store.write_json(&self.store.root.join("stats.json"), &self.known)
+        self.known.extend(fresh);
+        let mut packer = Packer::default();
+        packer.number(self.known.len() as u64);
+        for (path, known) in &self.known {
+            // A path that is no text is only hashed again.
+            let Some(path) = path.to_str() else { continue };
+            packer.text(path);
+            known.stat.pack(&mut packer);
+            packer.digest(&known.digest);
+        }
+        self.store.write_hint(&self.store.root.join(FILE), &packer.seal(VERSION))
     }
+}
+
+fn read(path: &Path) -> Option<HashMap<PathBuf, Known>> {
+    let mut from = Unpacker::open(path, VERSION)?;
+    let count = from.number()?;
+    let mut known = HashMap::with_capacity(usize::try_from(count).ok()?);
+    while let Some(path) = from.text() {
+        let path = PathBuf::from(path);
+        let stat = Stat::unpack(&mut from)?;
+        known.insert(path, Known { stat, digest: from.digest()? });
+    }
+    Some(known)
 }

@@ -7,17 +7,23 @@
 //! latest/ab/<name>.json     the key last used under a task's name, for `why`
 //! code/<digest>.json        code manifests, for `why`
 //! failed/<key>.log          the log of the last attempt, where it failed
-//! locks/, tmp/, stats.json
+//! index.bin, stats.bin     what `stat` said of records and project files: rebuilt when lost
+//! locks/, tmp/
 //! ```
 //!
-//! Everything is written to `tmp/`, synced and renamed; a record is written last. A crash at any
-//! instant leaves a miss or a whole hit.
+//! Everything is written to `tmp/` and renamed; a record is written last. A crash at any instant
+//! leaves a miss or a whole hit. Blobs are synced before they get their name, since their content is
+//! not read again; manifests and records prove themselves when they are read, and are synced where
+//! the work behind them took long: a power failure may cost trivial tasks, never a wrong hit.
 
 mod artifact;
 mod files;
+mod index;
 mod lock;
+mod packed;
 mod record;
 mod scratch;
+mod stat;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -30,6 +36,7 @@ use crate::digest::Digest;
 
 pub use artifact::{Entry, Tree};
 pub use files::FileDigests;
+pub use index::{Hit, Index};
 pub use lock::KeyLock;
 pub use record::Record;
 pub use scratch::RunFolder;
@@ -76,6 +83,13 @@ impl Store {
 
     /// Writes a file as a whole or not at all.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let file = self.temporary(path, bytes)?;
+        file.as_file().sync_all().map_err(|e| at(e, path))?;
+        file.persist(path).map_err(|e| at(e.error, path))?;
+        Ok(())
+    }
+
+    fn temporary(&self, path: &Path, bytes: &[u8]) -> io::Result<tempfile::NamedTempFile> {
         let folder = path.parent().unwrap_or(&self.root);
         fs::create_dir_all(folder).map_err(|e| at(e, folder))?;
         let mut file = tempfile::Builder::new()
@@ -83,13 +97,19 @@ impl Store {
             .tempfile_in(self.root.join("tmp"))
             .map_err(|e| at(e, path))?;
         file.write_all(bytes).map_err(|e| at(e, path))?;
-        file.as_file().sync_all().map_err(|e| at(e, path))?;
-        file.persist(path).map_err(|e| at(e.error, path))?;
-        sync_folder(folder)
+        Ok(file)
+    }
+
+    /// Writes a file as a whole or not at all, but not synced: what is lost with the power can be
+    /// found out again, and what is damaged by it is seen when it is read: it is no JSON, or not what
+    /// its digest says.
+    pub(crate) fn write_hint(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.temporary(path, bytes)?.persist(path).map_err(|e| at(e.error, path))?;
+        Ok(())
     }
 
     fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> io::Result<()> {
-        self.write(path, &serde_json::to_vec_pretty(value)?)
+        self.write_hint(path, &serde_json::to_vec_pretty(value)?)
     }
 
     /// Keeps bytes as a blob.

@@ -11,6 +11,10 @@ use super::{Store, read_json};
 use crate::digest::Digest;
 use crate::key::Description;
 
+/// A task that took this long is synced to the disk before it counts as done: quicker ones are
+/// computed again after a power failure in less time than the syncs of all of them would take.
+const SYNCED_FROM_S: f64 = 1.0;
+
 /// What the store keeps for a task key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,9 +75,18 @@ impl Store {
         if !path.exists() {
             self.write_json(&path, code)?;
         }
-        self.write_json(&self.sharded("records", &record.key), record)?;
+        // Before the record: after it, a crash would leave a hit whose task has no latest key.
+        self.put_latest(&record.task, &record.key)?;
+        let path = self.sharded("records", &record.key);
+        if record.duration_s < SYNCED_FROM_S {
+            self.write_json(&path, record)?;
+        } else {
+            self.sync_artifact(&record.artifact)?;
+            self.write(&path, &serde_json::to_vec_pretty(record)?)?;
+            super::sync_folder(path.parent().unwrap_or(&path))?;
+        }
         let _ = fs::remove_file(self.failed_log(&record.key));
-        self.put_latest(&record.task, &record.key)
+        Ok(())
     }
 
     /// The code manifest of that digest, if it is kept.

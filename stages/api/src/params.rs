@@ -1,5 +1,9 @@
 //! Parameters: from what the user wrote to a complete, canonical map.
 
+use std::any::TypeId;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,11 +41,12 @@ pub fn schema<T: JsonSchema>() -> Value {
 /// All unknown, missing and ill-typed parameters at once.
 pub fn resolve<T>(given: &Params) -> Result<(T, Params), Vec<ParamError>>
 where
-    T: DeserializeOwned + Serialize + JsonSchema,
+    T: DeserializeOwned + Serialize + JsonSchema + 'static,
 {
-    let mut errors = shape_errors(given, &schema::<T>());
+    let mut errors = shape_errors(given, kept_schema::<T>());
     if errors.is_empty() {
-        match typed::<T>(given) {
+        // The plain way first: the other one, which finds every error, costs a copy.
+        match T::deserialize(given).or_else(|_| typed::<T>(given)) {
             Ok(value) => {
                 let Ok(Value::Object(params)) = serde_json::to_value(&value) else {
                     unreachable!("a parameter struct serialises as an object");
@@ -61,6 +66,14 @@ where
         errors.extend(typed.into_iter().filter(|e| e.name.is_some()));
     }
     Err(errors)
+}
+
+/// The schema of a type, made once: a study resolves thousands of tasks.
+fn kept_schema<T: JsonSchema + 'static>() -> &'static Value {
+    static KEPT: Mutex<BTreeMap<TypeId, &'static Value>> = Mutex::new(BTreeMap::new());
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    // Kept for as long as the process lives: there are as many as there are stage kinds.
+    kept.entry(TypeId::of::<T>()).or_insert_with(|| Box::leak(Box::new(schema::<T>())))
 }
 
 /// Unknown and missing names, by the schema.

@@ -1,0 +1,324 @@
+//! Owns the transitions of every task's life.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+
+use super::edges::Edges;
+use super::progress::Console;
+use super::worker::{Outcome, Turn};
+use super::{Logs, OnFailure, RunOptions, Summary};
+use crate::digest::Digest;
+use crate::graph::{Study, TaskId};
+use crate::key::Description;
+use crate::plan::{Found, Planner};
+use crate::policy::{Budget, Policy};
+use crate::store::{Hit, Store};
+
+/// How long to wait for news where nothing is due: a signal is noticed that fast.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// Tasks with a duration that nobody knows are taken to need this long.
+const UNKNOWN_S: f64 = 1.0;
+
+/// The life of a task in a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Life {
+    /// Not asked for.
+    Unwanted,
+    /// Tasks it needs are not done.
+    Pending,
+    /// All it needs is there; its key can be known.
+    Ready,
+    /// A miss, in line for its share of the machine, for an equal key that is being computed, or
+    /// for another attempt.
+    Queued,
+    /// Its process runs.
+    Running,
+    /// Its artifact is in the store.
+    Done(Digest),
+    /// It failed, or cannot run because something it needs failed.
+    Lost,
+}
+
+/// A miss on its way.
+struct Miss {
+    key: Digest,
+    description: Arc<Description>,
+    failed: u32,
+}
+
+pub(super) struct Scheduler<'a> {
+    study: &'a Study,
+    store: &'a Store,
+    options: &'a RunOptions,
+    planner: &'a Planner<'a>,
+    console: &'a mut dyn Console,
+    budget: Budget,
+    edges: Edges,
+    life: Vec<Life>,
+    ready: VecDeque<TaskId>,
+    /// Longest path first, then the order of the file.
+    queue: BTreeSet<(Reverse<u64>, TaskId)>,
+    /// Milliseconds to the end of the run, once anything misses.
+    ranks: Option<Vec<u64>>,
+    misses: HashMap<TaskId, Miss>,
+    /// Tasks whose equal is being computed, by key.
+    equal: HashMap<Digest, Vec<TaskId>>,
+    /// Tasks that are tried again, and when.
+    delayed: Vec<(Instant, TaskId)>,
+    started: HashMap<TaskId, Instant>,
+    summary: Summary,
+}
+
+impl<'a> Scheduler<'a> {
+    pub fn new(
+        study: &'a Study,
+        store: &'a Store,
+        options: &'a RunOptions,
+        planner: &'a Planner<'a>,
+        console: &'a mut dyn Console,
+    ) -> Self {
+        let edges = Edges::new(study, &options.targets);
+        let ready: VecDeque<_> = edges.free().into();
+        let life = |wanted: &bool| if *wanted { Life::Pending } else { Life::Unwanted };
+        let mut life: Vec<_> = edges.wanted.iter().map(life).collect();
+        ready.iter().for_each(|&task| life[task] = Life::Ready);
+        let tasks = edges.wanted.iter().filter(|w| **w).count();
+        let summary = Summary { tasks, ..Summary::default() };
+        console.begin(tasks);
+        Self {
+            study,
+            store,
+            options,
+            planner,
+            console,
+            budget: Budget::new(options.machine.clone()),
+            edges,
+            life,
+            ready,
+            queue: BTreeSet::new(),
+            ranks: None,
+            misses: HashMap::new(),
+            equal: HashMap::new(),
+            delayed: Vec::new(),
+            started: HashMap::new(),
+            summary,
+        }
+    }
+
+    pub fn stopping(&self) -> bool {
+        self.options.on_failure == OnFailure::Stop && !self.summary.failed.is_empty()
+    }
+
+    /// Whether nothing runs and nothing will.
+    pub fn idle(&self, cancelled: bool) -> bool {
+        let over = cancelled || self.stopping() || self.delayed.is_empty();
+        self.started.is_empty() && over && (cancelled || self.stopping() || self.queue.is_empty())
+    }
+
+    /// How long to wait for news before looking again.
+    pub fn patience(&self) -> Duration {
+        let due = self.delayed.iter().map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        due.min().map_or(PATIENCE, |due| due.min(PATIENCE))
+    }
+
+    fn name(&self, task: TaskId) -> &'a str {
+        &self.study.tasks[task].name
+    }
+
+    fn policy(&self, task: TaskId) -> &'a Policy {
+        &self.study.stage_of(task).policy
+    }
+
+    /// Finds the keys of ready tasks, side by side: hits are done at once, misses queue.
+    pub fn look_up_ready(&mut self) -> io::Result<()> {
+        while !self.ready.is_empty() {
+            let tasks: Vec<TaskId> = self.ready.drain(..).collect();
+            let (life, planner) = (&self.life, self.planner);
+            let artifact = |id: TaskId| match &life[id] {
+                Life::Done(digest) => Some(digest),
+                _ => None,
+            };
+            let look = |&task: &TaskId| (task, planner.look_up(task, artifact));
+            let found: Vec<_> = match tasks.as_slice() {
+                [one] => vec![look(one)],
+                many => many.par_iter().map(look).collect(),
+            };
+            for (task, found) in found {
+                match found {
+                    Ok(Found::Hit(hit)) => self.hit(task, hit)?,
+                    Ok(Found::Miss(description)) => self.miss(task, *description),
+                    Err(why) => {
+                        self.console.failed(self.name(task), &why);
+                        self.lose(task, why);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn miss(&mut self, task: TaskId, description: Description) {
+        if let Some(why) = self.budget.refuses(&self.policy(task).resources) {
+            self.console.failed(self.name(task), &why);
+            return self.lose(task, why);
+        }
+        let key = description.key();
+        self.life[task] = Life::Queued;
+        match self.equal.get_mut(&key) {
+            Some(waiting) => waiting.push(task),
+            None => {
+                self.equal.insert(key.clone(), Vec::new());
+                let description = Arc::new(description);
+                self.misses.insert(task, Miss { key, description, failed: 0 });
+                self.enqueue(task);
+            }
+        }
+    }
+
+    fn enqueue(&mut self, task: TaskId) {
+        let (study, edges, index) = (self.study, &self.edges, self.planner.index());
+        let ranks = self.ranks.get_or_insert_with(|| {
+            let past = |task: TaskId| index.past_duration(&study.tasks[task].name);
+            let ranks = edges.ranks(|task| past(task).unwrap_or(UNKNOWN_S));
+            ranks.into_iter().map(|seconds| (seconds * 1e3) as u64).collect()
+        });
+        self.queue.insert((Reverse(ranks[task]), task));
+    }
+
+    /// The next task whose share of the machine is free; it counts as started. A smaller task may
+    /// overtake one that waits for more than is free.
+    pub fn next_turn(&mut self) -> Option<Turn> {
+        let now = Instant::now();
+        let due: Vec<TaskId> = self.delayed.iter().filter(|d| d.0 <= now).map(|d| d.1).collect();
+        self.delayed.retain(|(at, _)| *at > now);
+        due.into_iter().for_each(|task| self.enqueue(task));
+        let (study, budget) = (self.study, &mut self.budget);
+        let fits = |(_, task): &&(Reverse<u64>, TaskId)| {
+            budget.take(&study.stage_of(*task).policy.resources)
+        };
+        let &place = self.queue.iter().find(fits)?;
+        self.queue.remove(&place);
+        let task = place.1;
+        let miss = self.misses.get(&task)?;
+        let turn =
+            Turn { task, key: miss.key.clone(), description: Arc::clone(&miss.description) };
+        self.life[task] = Life::Running;
+        self.started.insert(task, now);
+        self.console.started(self.name(task));
+        Some(turn)
+    }
+
+    pub fn progress(&mut self, task: TaskId, progress: &dissim_api::Progress) {
+        self.console.progress(self.name(task), progress);
+    }
+
+    pub fn finished(&mut self, task: TaskId, outcome: Outcome) -> io::Result<()> {
+        self.budget.give_back(&self.policy(task).resources);
+        let name = self.name(task);
+        let seconds = self.started.remove(&task).map_or(0.0, |s| s.elapsed().as_secs_f64());
+        match outcome {
+            Outcome::Ran(hit) => {
+                self.summary.ran += 1;
+                self.replay(name, &hit.key);
+                self.console.done(name, seconds);
+                self.complete(task, hit);
+            }
+            Outcome::TakenOver(hit) => self.hit(task, hit)?,
+            Outcome::Failed(why) => {
+                if let Some(wait) = self.another_attempt(task) {
+                    self.console.retried(name, &why, wait.as_secs_f64());
+                    self.life[task] = Life::Queued;
+                    self.delayed.push((Instant::now() + wait, task));
+                    return Ok(());
+                }
+                self.console.failed(name, &why);
+                self.lose(task, why);
+            }
+            Outcome::Stale(why) => {
+                self.console.failed(name, &why);
+                self.lose(task, why);
+            }
+            Outcome::Cancelled => {
+                self.console.cancelled(name);
+                self.life[task] = Life::Queued;
+            }
+        }
+        // Tasks with an equal key find its record now; after a failure one of them tries again.
+        if let Some(miss) = self.misses.remove(&task)
+            && let Some(waiting) = self.equal.remove(&miss.key)
+        {
+            self.ready.extend(waiting);
+        }
+        Ok(())
+    }
+
+    /// The wait before another attempt, if the stage's policy has one.
+    fn another_attempt(&mut self, task: TaskId) -> Option<Duration> {
+        let retry = &self.policy(task).retry;
+        let miss = self.misses.get_mut(&task)?;
+        miss.failed += 1;
+        retry.after(miss.failed)
+    }
+
+    fn hit(&mut self, task: TaskId, hit: Hit) -> io::Result<()> {
+        self.summary.cached += 1;
+        self.summary.saved_s += hit.duration_s;
+        let name = self.name(task);
+        self.planner.index().put_latest(name, &hit.key)?;
+        self.replay(name, &hit.key);
+        self.console.cached(name);
+        self.complete(task, hit);
+        Ok(())
+    }
+
+    /// Tells the console the log that was kept, where all logs are asked for.
+    fn replay(&mut self, task: &str, key: &Digest) {
+        if self.options.logs == Logs::All {
+            let record = self.store.record(key);
+            let log = record.and_then(|r| std::fs::read(self.store.object(&r.log)).ok());
+            self.console.log(task, &String::from_utf8_lossy(&log.unwrap_or_default()));
+        }
+    }
+
+    fn complete(&mut self, task: TaskId, hit: Hit) {
+        self.summary.artifacts.insert(task, hit.artifact.clone());
+        self.summary.keys.insert(task, hit.key);
+        self.life[task] = Life::Done(hit.artifact);
+        for user in self.edges.done(task) {
+            // What needs a lost task is lost, whatever else it waited for.
+            if self.life[user] == Life::Pending {
+                self.life[user] = Life::Ready;
+                self.ready.push_back(user);
+            }
+        }
+    }
+
+    /// A task failed: so has everything that needs it.
+    fn lose(&mut self, task: TaskId, why: String) {
+        self.summary.failed.push((self.name(task).to_owned(), why));
+        self.life[task] = Life::Lost;
+        let mut lost: Vec<TaskId> = self.edges.users(task).collect();
+        while let Some(user) = lost.pop() {
+            if self.life[user] != Life::Lost {
+                self.life[user] = Life::Lost;
+                self.summary.skipped += 1;
+                lost.extend(self.edges.users(user));
+            }
+        }
+    }
+
+    pub fn end(mut self, interrupted: bool) -> Summary {
+        self.console.end();
+        let unfinished = |life: &&Life| {
+            matches!(life, Life::Pending | Life::Ready | Life::Queued | Life::Running)
+        };
+        self.summary.skipped += self.life.iter().filter(unfinished).count();
+        self.summary.interrupted = interrupted;
+        self.summary
+    }
+}
