@@ -134,9 +134,10 @@ impl<'a> Planner<'a> {
             let task = self.study.tasks[id].name.clone();
             artifact(id).map(|artifact| InputArtifact { task, artifact: artifact.clone() })
         };
-        let inputs = of.needs.iter().map(|need| {
-            (need.input.clone(), need.tasks.iter().filter_map(input).collect())
-        });
+        let inputs = of
+            .needs
+            .iter()
+            .map(|need| (need.input.clone(), need.tasks.iter().filter_map(input).collect()));
         Description {
             version: Description::VERSION,
             kind: self.study.stage_of(task).stage.kind().to_owned(),

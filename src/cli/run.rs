@@ -128,7 +128,9 @@ fn last_line(summary: &Summary, seconds: f64, page: Option<&Path>) -> String {
     };
     let Summary { tasks, cached, ran, failed, .. } = summary;
     let (failed, took, saved) = (failed.len(), execute::seconds(seconds), saved(summary));
-    format!("{tasks} tasks: {cached} cached, {ran} ran, {failed} failed{skipped} | {took}{saved}{page}")
+    format!(
+        "{tasks} tasks: {cached} cached, {ran} ran, {failed} failed{skipped} | {took}{saved}{page}"
+    )
 }
 
 /// Who is told what happens.

@@ -21,7 +21,7 @@ impl Seen {
     /// errors, at the pipeline alone.
     pub fn now(pipeline: &Path, study: Option<&Study>) -> Self {
         let mut paths = BTreeSet::from([pipeline.to_path_buf()]);
-        for study in study {
+        if let Some(study) = study {
             let patterns: BTreeSet<&PathBuf> = study.tasks.iter().flat_map(|t| &t.files).collect();
             for pattern in patterns {
                 match files::expand(&study.root, pattern) {

@@ -57,11 +57,7 @@ impl Edges {
         edges
     }
 
-    fn group(
-        &mut self,
-        tasks: &Arc<[TaskId]>,
-        known: &mut HashMap<*const TaskId, usize>,
-    ) -> usize {
+    fn group(&mut self, tasks: &Arc<[TaskId]>, known: &mut HashMap<*const TaskId, usize>) -> usize {
         // Equal lists that are not shared make two groups, which is only slower.
         *known.entry(tasks.as_ptr()).or_insert_with(|| {
             let group = self.groups.len();

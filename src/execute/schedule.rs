@@ -205,8 +205,7 @@ impl<'a> Scheduler<'a> {
         self.queue.remove(&place);
         let task = place.1;
         let miss = self.misses.get(&task)?;
-        let turn =
-            Turn { task, key: miss.key.clone(), description: Arc::clone(&miss.description) };
+        let turn = Turn { task, key: miss.key.clone(), description: Arc::clone(&miss.description) };
         self.life[task] = Life::Running;
         self.started.insert(task, now);
         self.console.started(self.name(task));

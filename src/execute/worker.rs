@@ -117,13 +117,20 @@ impl<'a> Job<'a> {
         let clock = Instant::now();
         let log = self.folder.join("log");
         let mut metrics = BTreeMap::new();
-        let ended = process::run(&self.program, &self.folder, &log, self.policy, cancel, |event| match event {
-            dissim_api::Event::Progress(progress) => {
-                let _ = sender.send(Message::Progress(self.task, progress));
-            }
-            dissim_api::Event::Metric { name, value } => drop(metrics.insert(name, value)),
-            _ => {}
-        })?;
+        let ended = process::run(
+            &self.program,
+            &self.folder,
+            &log,
+            self.policy,
+            cancel,
+            |event| match event {
+                dissim_api::Event::Progress(progress) => {
+                    let _ = sender.send(Message::Progress(self.task, progress));
+                }
+                dissim_api::Event::Metric { name, value } => drop(metrics.insert(name, value)),
+                _ => {}
+            },
+        )?;
         let text = fs::read(&log).unwrap_or_default();
         match ended.end {
             End::Cancelled => return Ok(Outcome::Cancelled),

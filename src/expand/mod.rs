@@ -237,7 +237,11 @@ impl Expansion {
                     Err(error) => errors.push(error),
                 }
             }
-            found.push(InputRefs { input: need.input.name.clone(), group: many.then(|| group(&upstreams)), upstreams });
+            found.push(InputRefs {
+                input: need.input.name.clone(),
+                group: many.then(|| group(&upstreams)),
+                upstreams,
+            });
         }
         found
     }
@@ -420,7 +424,8 @@ impl Builder<'_> {
 fn identity(task: &Task, inputs: &[InputRefs]) -> String {
     let params = serde_json::to_string(&task.params).unwrap_or_default();
     let joined = |need: &&Need| inputs.iter().any(|i| i.input == need.input && i.group.is_none());
-    let needs: Vec<_> = task.needs.iter().filter(joined).map(|n| format!("{}={:?}", n.input, n.tasks)).collect();
+    let needs: Vec<_> =
+        task.needs.iter().filter(joined).map(|n| format!("{}={:?}", n.input, n.tasks)).collect();
     format!("{params}\n{}", needs.join("\n"))
 }
 

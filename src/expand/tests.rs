@@ -65,7 +65,8 @@ fn study(stages: &str) -> Study {
     let indented: String = stages.lines().map(|line| format!("  {line}\n")).collect();
     fs::write(&file, format!("version: 1\nname: x\nstages:\n{indented}")).unwrap();
     let registry = Registry::new([Arc::new(Kind) as Arc<dyn Stage>]);
-    load(&file, &LoadOptions::default(), &registry).unwrap_or_else(|e| panic!("{}", e.render(false)))
+    load(&file, &LoadOptions::default(), &registry)
+        .unwrap_or_else(|e| panic!("{}", e.render(false)))
 }
 
 /// Every task of a stage: its name, what it needs, its aliases.
@@ -75,8 +76,7 @@ fn tasks(study: &Study, stage: &str) -> String {
         let task = &study.tasks[id];
         let mut line = task.name.clone();
         for need in &task.needs {
-            let names: Vec<_> =
-                need.tasks.iter().map(|&t| study.tasks[t].name.as_str()).collect();
+            let names: Vec<_> = need.tasks.iter().map(|&t| study.tasks[t].name.as_str()).collect();
             line += &format!(" {}={}", need.input, names.join("+"));
         }
         if !task.aliases.is_empty() {
@@ -115,14 +115,14 @@ fn equal_tasks_of_two_sweeps_are_one_with_both_names() {
 fn a_join_follows_the_axes_both_have_and_inherits_the_rest() {
     let study = study(
         "up: { kind: kind, matrix: { a: [1, 2], b: [5, 6] } }\n\
-         down: { kind: kind, needs: { x: up }, matrix: { a: [1.0] } }\n\
+         down: { kind: kind, needs: { x: up }, matrix: { b: [5.0] } }\n\
          all: { kind: kind, needs: { x: \"up[*]\" } }\n\
          some: { kind: kind, needs: { x: \"up[b=6]\" } }",
     );
-    // 1.0 and 1 are one value.
+    // 5.0 and 5 are one value.
     insta::assert_snapshot!(tasks(&study, "down"), @r"
-    down[a=1.0,b=5] x=up[a=1,b=5]
-    down[a=1.0,b=6] x=up[a=1,b=6]
+    down[b=5.0,a=1] x=up[a=1,b=5]
+    down[b=5.0,a=2] x=up[a=2,b=5]
     ");
     insta::assert_snapshot!(tasks(&study, "all"), @"all x=up[a=1,b=5]+up[a=1,b=6]+up[a=2,b=5]+up[a=2,b=6]");
     insta::assert_snapshot!(tasks(&study, "some"), @"some x=up[a=1,b=6]+up[a=2,b=6]");

@@ -23,12 +23,7 @@ const BYTES: [(&str, f64); 7] = [
 const LONGEST_S: f64 = 366.0 * 86400.0;
 
 /// Reads one of [`KEYS`] into the policy.
-pub(super) fn read(
-    key: &Key,
-    node: &Node,
-    policy: &mut Policy,
-    errors: &mut Vec<PipelineError>,
-) {
+pub(super) fn read(key: &Key, node: &Node, policy: &mut Policy, errors: &mut Vec<PipelineError>) {
     match key.name.as_str() {
         "retry" => policy.retry = retry(key, node, errors),
         "timeout" => policy.timeout = duration(key, node, errors),
@@ -129,7 +124,8 @@ mod tests {
 
     #[test]
     fn short_and_long_forms() {
-        let text = "retry: { times: 3, wait: 10s }\ntimeout: 1.5h\nresources: { cpus: 2, memory: 4GB }";
+        let text =
+            "retry: { times: 3, wait: 10s }\ntimeout: 1.5h\nresources: { cpus: 2, memory: 4GB }";
         let policy_of = policy(text).unwrap();
         assert_eq!(policy_of.retry, Retry { times: 3, wait: Duration::from_secs(10) });
         assert_eq!(policy_of.timeout, Some(Duration::from_secs(5400)));
@@ -141,7 +137,8 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        let text = "retry: { times: -1, wiat: 3 }\ntimeout: soon\nresources: { cpus: 0, memory: lots }";
+        let text =
+            "retry: { times: -1, wiat: 3 }\ntimeout: soon\nresources: { cpus: 0, memory: lots }";
         insta::assert_snapshot!(policy(text).unwrap_err(), @r"
         `times` must be a whole number from 0 to 1000
         unknown key `wiat` in `retry`
