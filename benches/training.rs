@@ -1,12 +1,13 @@
-//! Throughput of the training kernel on one core: images a second of a step (forward, backward,
-//! Adam) and of a prediction, at the study's batch size and around it.
+//! Throughput of training on one core: images a second of a step (forward, loss, backward, Adam) and
+//! of a prediction, at the study's batch size and around it.
 //!
 //! `cargo bench --bench training`
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use dissim_kernel::{Adam, Batch, Embedding, Network, PIXELS, Penalty, layout};
+use dissim_kernel::{Input, Network, Optimiser, OutputGradient, PIXELS, Rule, layout};
+use dissim_train::methods::{Batch, Clock, Dissimilarity, Erm, Objective};
 
 /// Images to draw batches from: more than the caches hold, as in training.
 const IMAGES: usize = 20_000;
@@ -32,31 +33,45 @@ impl Data {
         }
     }
 
+    fn input(&self) -> Input<'_> {
+        Input { images: &self.images, rows: &self.rows, mix: None }
+    }
+
     fn batch(&self) -> Batch<'_> {
         let Self { images, rows, labels, groups, .. } = self;
-        Batch { images, rows, labels, groups }
+        let clock = Clock { epoch: 1, epochs: 1, step: 0, steps: 1 };
+        Batch { images, rows, labels, backgrounds: groups, groups, mixed: None, clock }
     }
 }
 
 fn training(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lenet5");
-    let penalty = Penalty { lambda: 1.25, embedding: Embedding::Post, epsilon: 1e-6 };
+    let params = serde_json::json!({"method": "dissimilarity", "lambda": 1.25});
+    let params = serde_json::from_value(params).expect("parameters of a training run");
     for size in [16, 64, 256] {
         let data = Data::new(size);
         group.throughput(Throughput::Elements(size.into()));
-        for (name, penalty) in [("erm", None), ("dissimilarity", Some(penalty))] {
+        let methods: [(&str, Box<dyn Objective>); 2] = [
+            ("erm", Box::new(Erm::default())),
+            ("dissimilarity", Box::new(Dissimilarity::new(&params))),
+        ];
+        for (name, mut objective) in methods {
             let mut network = Network::new(&data.weights, size as usize);
-            let mut adam = Adam::new(0.001);
+            let mut adam = Optimiser::new(Rule::Adam, 0.001, layout::WEIGHTS);
+            let mut gradient = OutputGradient::default();
             group.bench_function(BenchmarkId::new(name, size), |bencher| {
                 bencher.iter(|| {
-                    network.gradient(data.batch(), penalty);
+                    let outputs = network.forward(data.input());
+                    gradient.reset(size as usize, outputs.width);
+                    objective.evaluate(&data.batch(), outputs, &mut gradient);
+                    network.backward(&gradient);
                     network.update(&mut adam);
                 });
             });
         }
         let mut network = Network::new(&data.weights, size as usize);
         group.bench_function(BenchmarkId::new("predict", size), |bencher| {
-            bencher.iter(|| black_box(network.predict(&data.images, &data.rows).logits(0)));
+            bencher.iter(|| black_box(network.forward(data.input()).logits(0)[0]));
         });
     }
     group.finish();

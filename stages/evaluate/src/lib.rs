@@ -21,8 +21,7 @@ use std::path::Path;
 
 use dissim_api::formats::{Dataset, EpochLog, RunInfo, SplitName, epoch_weights, read_json};
 use dissim_api::{Code, Context, Input, IoContext, ParamError, Params, Stage, StageError, Traits};
-use dissim_kernel::Network;
-use dissim_model::weights;
+use dissim_model::{Architecture, Engine, engine, weights};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -82,16 +81,18 @@ impl Stage for Evaluate {
                 .help("let `needs: { model: .., data: .. }` share the axes of the data set"));
         }
         let epochs = read_epochs(&model.join("epochs.jsonl"))?;
-        let mut network = Network::new(&weights::read(&model.join("model.safetensors"))?, BATCH);
+        let architecture = Architecture::of(&run.params)?;
+        let weights = weights::read(&model.join("model.safetensors"), &architecture)?;
+        let mut network = engine::best(architecture, &weights, BATCH);
         let names = SplitName::ALL.into_iter().filter(|n| *n != SplitName::Train);
         let total = names.clone().count() as u64;
         let mut splits = Vec::new();
         for (done, name) in (1..).zip(names) {
-            splits.push(Predictions::of(&mut network, &dataset, name));
+            splits.push(Predictions::of(&mut *network, &dataset, name));
             context.progress(done, total, "split", name.as_str());
         }
         let tests = Tests::new(&dataset);
-        let (curve, selected) = tests.select(&model, &epochs)?;
+        let (curve, selected) = tests.select(&model, architecture, &epochs)?;
         let [id, ood] = [SplitName::IdTest, SplitName::OodTest].map(|name| {
             let predictions = splits.iter().find(|s| s.name == name).expect("all splits are there");
             Embedded::new(dataset.split(name), predictions)
@@ -128,15 +129,16 @@ impl Tests {
     fn select(
         &self,
         model: &Path,
+        architecture: Architecture,
         epochs: &[EpochLog],
     ) -> Result<(Vec<Option<f64>>, Vec<Selected>), StageError> {
-        let network = |epoch: usize| -> Result<Network, StageError> {
-            let weights = weights::read(&model.join(epoch_weights(epoch as u32 + 1)))?;
-            Ok(Network::new(&weights, BATCH))
+        let network = |epoch: usize| -> Result<Box<dyn Engine>, StageError> {
+            let path = model.join(epoch_weights(epoch as u32 + 1));
+            Ok(engine::best(architecture, &weights::read(&path, &architecture)?, BATCH))
         };
         let mut curve = Vec::new();
         for epoch in 0..epochs.len() {
-            curve.push(self.ood.accuracy(&mut network(epoch)?));
+            curve.push(self.ood.accuracy(&mut *network(epoch)?));
         }
         let mut id_acc = vec![None; epochs.len()];
         let mut selected = Vec::new();
@@ -145,7 +147,7 @@ impl Tests {
             if let Some(epoch) = pick
                 && id_acc[epoch].is_none()
             {
-                id_acc[epoch] = self.id.accuracy(&mut network(epoch)?);
+                id_acc[epoch] = self.id.accuracy(&mut *network(epoch)?);
             }
             selected.push(Selected {
                 selector,

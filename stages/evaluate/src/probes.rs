@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 
 use dissim_api::formats::{NONE, Split, SplitName};
-use dissim_kernel::{CLASSES, EMBEDDING};
+use dissim_kernel::CLASSES;
 use polars::prelude::*;
 
 use crate::linear::{Axes, Ridge};
@@ -35,21 +35,22 @@ pub(crate) struct Probes {
     pub rank: Option<f64>,
 }
 
-/// A split with its embeddings, `[n, 84]`.
+/// A split with its embeddings, `[n, width]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Embedded<'a> {
     pub split: &'a Split,
     pub embeddings: &'a [f32],
+    pub width: usize,
 }
 
 impl<'a> Embedded<'a> {
     /// The split that `predictions` is of.
     pub fn new(split: &'a Split, predictions: &'a Predictions) -> Self {
-        Self { split, embeddings: &predictions.embeddings }
+        Self { split, embeddings: &predictions.embeddings, width: predictions.width }
     }
 
     fn row(&self, i: usize) -> &'a [f32] {
-        &self.embeddings[i * EMBEDDING..(i + 1) * EMBEDDING]
+        &self.embeddings[i * self.width..(i + 1) * self.width]
     }
 
     /// The embeddings of some rows, below each other.
@@ -61,7 +62,7 @@ impl<'a> Embedded<'a> {
     fn probe(&self, [fit, test]: [Vec<usize>; 2], classes: &[usize], count: usize) -> Option<f64> {
         let [fit, test] = [fit, test].map(|rows| spread(&rows, PROBED));
         let known: Vec<usize> = fit.iter().map(|&i| classes[i]).collect();
-        let ridge = Ridge::fit(&self.rows(&fit), EMBEDDING, &known, count)?;
+        let ridge = Ridge::fit(&self.rows(&fit), self.width, &known, count)?;
         let right = test.iter().filter(|&&i| ridge.classify(self.row(i)) == classes[i]).count();
         (!test.is_empty()).then(|| right as f64 / test.len() as f64)
     }
@@ -77,7 +78,7 @@ impl Probes {
         let digit = ood.probe(halves.into(), &digits, CLASSES);
         let (backgrounds, count) = numbered(&id.split.background);
         let background = id.probe(every_other(&backgrounds), &backgrounds, count);
-        let rank = Axes::of(id.embeddings, EMBEDDING).and_then(|axes| axes.effective_rank());
+        let rank = Axes::of(id.embeddings, id.width).and_then(|axes| axes.effective_rank());
         Self { digit, background, rank }
     }
 }
@@ -85,7 +86,7 @@ impl Probes {
 /// The embeddings of both tests on the first two principal axes of the ID test's: `split`, `label`,
 /// `background` (a number of the data set's), `x`, `y`, `share_x` and `share_y` of the variance.
 pub(crate) fn plane(id: Embedded<'_>, ood: Embedded<'_>) -> PolarsResult<DataFrame> {
-    let axes = Axes::of(id.embeddings, EMBEDDING);
+    let axes = Axes::of(id.embeddings, id.width);
     let (mut split, mut label, mut background) = (vec![], vec![], vec![]);
     let (mut x, mut y) = (vec![], vec![]);
     if let Some(axes) = &axes {
@@ -140,6 +141,7 @@ fn numbered(backgrounds: &[u32]) -> (Vec<usize>, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dissim_kernel::EMBEDDING;
 
     /// Embeddings whose unit `label * 4 + background % 4` is on, in a split of 10 labels with 4
     /// backgrounds each, or of one background anywhere.
@@ -164,7 +166,7 @@ mod tests {
         let digits = |label: u8, _: u32| usize::from(label);
         let (id, z) = embedded(own, |_, background| background as usize);
         let (ood, far) = embedded(other, digits);
-        let wrap = |split, embeddings| Embedded { split, embeddings };
+        let wrap = |split, embeddings| Embedded { split, embeddings, width: EMBEDDING };
         let all = Probes::of(wrap(&id, &z), wrap(&ood, &far));
         assert_eq!((all.digit, all.background), (Some(1.0), Some(1.0)));
         // Embeddings of the digit alone: one of four backgrounds is a guess.
@@ -185,7 +187,7 @@ mod tests {
     #[test]
     fn nothing_comes_of_nothing() {
         let empty = Split::default();
-        let none = Embedded { split: &empty, embeddings: &[] };
+        let none = Embedded { split: &empty, embeddings: &[], width: EMBEDDING };
         assert_eq!(Probes::of(none, none), Probes::default());
         assert_eq!(plane(none, none).unwrap().height(), 0);
     }

@@ -86,6 +86,7 @@ pub(crate) fn metrics(
 ) -> PolarsResult<DataFrame> {
     let mut columns: Vec<Column> = facts(run).iter().map(|(n, v)| fact(n, v)).collect();
     columns.push(Column::new("backend".into(), [run.backend.as_str()]));
+    columns.push(Column::new("told".into(), [run.told.as_str()]));
     for (name, value) in metrics.numbers() {
         columns.push(match name {
             "dead" => Column::new(name.into(), [metrics.dead]),

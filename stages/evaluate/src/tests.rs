@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use dissim_api::formats::{
-    Background, Compose, DatasetInfo, Glyphs, NONE, PIXELS, Pool, Split, write_json,
+    Background, Compose, DatasetInfo, Glyphs, NONE, PIXELS, Pool, Split, Told, write_json,
 };
 use dissim_kernel::layout;
 use polars::prelude::*;
@@ -61,17 +61,19 @@ fn evaluate(folder: &Path, method: &str) -> Result<(), StageError> {
     }
     let dataset = dataset();
     dataset.write(&folder.join("data")).unwrap();
-    weights::write(&folder.join("model/model.safetensors"), &some_weights(0.2)).unwrap();
+    let path = folder.join("model/model.safetensors");
+    weights::write(&path, &Architecture::default(), &some_weights(0.2)).unwrap();
     fs::create_dir_all(folder.join("model/epochs")).unwrap();
     for (epoch, scale) in [(1, 0.3), (2, 0.2)] {
         let path = folder.join("model").join(epoch_weights(epoch));
-        weights::write(&path, &some_weights(scale)).unwrap();
+        weights::write(&path, &Architecture::default(), &some_weights(scale)).unwrap();
     }
     let run = RunInfo {
         params: json!({"method": method, "seed": 5, "epochs": 1}).as_object().unwrap().clone(),
         dataset: dataset.info,
         backend: "flex".into(),
         weights: layout::WEIGHTS,
+        told: Told::Nothing,
     };
     write_json(&folder.join("model/run.json"), &run).unwrap();
     let epoch = r#"{"epoch":1,"cross_entropy":null,"penalty":0.5,"pairs":3.0,"lambda":0.0,
@@ -101,7 +103,7 @@ fn every_number_equals_a_count_by_hand() {
     let folder = tempfile::tempdir().unwrap();
     evaluate(folder.path(), "erm").unwrap();
     let dataset = dataset();
-    let mut network = Network::new(&some_weights(0.2), 1);
+    let mut network = engine::fused(&some_weights(0.2), 1);
     let metrics = table(folder.path(), "metrics.parquet");
     for (name, column) in
         [(SplitName::IdTest, "id_acc"), (SplitName::BackgroundOnly, "background_only_acc")]
@@ -116,8 +118,9 @@ fn every_number_equals_a_count_by_hand() {
     }
     // Pairs with the same label and background on id_test, one by one.
     let images = dataset.compose(SplitName::IdTest);
-    let z: Vec<[f32; 84]> = (0..30).map(|i| network.predict(&images, &[i]).embedding(0)).collect();
-    let dot = |a: &[f32; 84], b: &[f32; 84]| -> f64 {
+    let z: Vec<Vec<f32>> =
+        (0..30).map(|i| network.predict(&images, &[i]).embedding(0).to_vec()).collect();
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
         a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
     };
     let (mut sum, mut pairs) = (0.0, 0.0);
@@ -151,7 +154,7 @@ fn selectors_measure_the_network_of_their_epoch() {
     evaluate(folder.path(), "erm").unwrap();
     let metrics = table(folder.path(), "metrics.parquet");
     let images = Images::of(&dataset(), SplitName::OodTest);
-    let accuracy = |scale| images.accuracy(&mut Network::new(&some_weights(scale), BATCH));
+    let accuracy = |scale| images.accuracy(&mut *engine::fused(&some_weights(scale), BATCH));
     let (first, last) = (accuracy(0.3), accuracy(0.2));
     assert_ne!(first, last);
     assert_eq!(number(&metrics, "ood_acc"), last);
@@ -163,7 +166,7 @@ fn selectors_measure_the_network_of_their_epoch() {
     );
     assert_eq!(number(&metrics, "ood_acc@bg_val"), None, "bg_val is empty");
     let id = Images::of(&dataset(), SplitName::IdTest);
-    let id_acc = id.accuracy(&mut Network::new(&some_weights(0.3), BATCH));
+    let id_acc = id.accuracy(&mut *engine::fused(&some_weights(0.3), BATCH));
     assert_eq!(number(&metrics, "id_acc@id_val"), id_acc);
     let epochs = table(folder.path(), "epochs.parquet");
     assert_eq!(epochs.column("ood_acc").unwrap().f64().unwrap().to_vec(), [first, last]);
@@ -226,6 +229,7 @@ proptest! {
         confusion[3][3] = right;
         confusion[3][4] = 100 - right;
         let split = Predictions {
+            width: 84,
             name: SplitName::IdTest, confusion, loss: None, same_group: None, same_label: None,
             embeddings: Vec::new(),
         };

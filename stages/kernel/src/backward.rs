@@ -1,4 +1,4 @@
-//! The backward pass: loss, and the gradient of every weight.
+//! The backward pass: the gradient of every weight from that of the outputs.
 
 use bytemuck::Pod;
 use pulp::{Simd, WithSimd};
@@ -9,43 +9,33 @@ use crate::layout::{
     FC3_BIAS, FC3_WEIGHT,
 };
 use crate::network::Work;
-use crate::{
-    Batch, CLASSES, EMBEDDING, Embedding, HIDDEN, PIXELS, POOLED1, POOLED2, Penalty, StepStats,
-    dense, pool,
-};
+use crate::outputs::OutputGradient;
+use crate::{CLASSES, EMBEDDING, HIDDEN, PIXELS, POOLED1, POOLED2, dense, layout, pool};
 
-/// From the activations in `work` to the gradient of the objective in `grad`.
+/// From the activations in `work` and the gradient of the outputs to that of the weights.
 pub(crate) struct Backward<'a> {
     pub weights: &'a [f32],
     pub grad: &'a mut [f32],
     pub work: &'a mut Work,
-    pub batch: Batch<'a>,
-    pub penalty: Option<Penalty>,
+    pub gradient: &'a OutputGradient,
 }
 
-/// Without a penalty the similarity is measured all the same, on the embedding as the study has it.
-const MEASURE: Penalty = Penalty { lambda: 0.0, embedding: Embedding::Post, epsilon: 1e-6 };
-
 impl WithSimd for Backward<'_> {
-    type Output = StepStats;
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> StepStats {
-        let Self { weights, grad, work, batch, penalty } = self;
-        let mut stats = cross_entropy::<S>(work, batch.labels);
-        let penalty = penalty.unwrap_or(MEASURE);
-        let z = match penalty.embedding {
-            Embedding::Post => &work.embedding,
-            Embedding::Pre => &work.pre,
-        };
-        let (lanes, groups) = (S::F32_LANES, batch.groups);
-        work.similarity.measure(z.floats(), lanes, groups, penalty.epsilon, &mut stats);
-        simd.vectorize(Dense { simd, weights, grad, work, batch, penalty, stats: &stats });
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { weights, grad, work, gradient } = self;
+        let lanes = S::F32_LANES;
+        // Lanes without a sample get no gradient.
+        work.grad_logits.floats_mut().fill(0.0);
+        layout::add_rows(gradient.logits(), CLASSES, lanes, work.grad_logits.floats_mut());
+        simd.vectorize(Dense { simd, weights, grad, work, gradient });
         conv::pack_transposed(&weights[CONV2_WEIGHT], 6, &mut work.conv2_back);
         let zero = simd.splat_f32s(0.0);
         work.acc1.vectors_mut::<S>().fill(zero);
         work.acc2.vectors_mut::<S>().fill(zero);
-        for group in 0..groups.len().div_ceil(lanes) {
+        for group in 0..gradient.samples().div_ceil(lanes) {
             simd.vectorize(Conv2 { simd, work, group });
             simd.vectorize(Conv1 { simd, work, group });
         }
@@ -56,46 +46,16 @@ impl WithSimd for Backward<'_> {
                 *g = simd.reduce_sum_f32s(sum);
             }
         }
-        stats
     }
 }
 
-/// Mean softmax cross-entropy and the gradient of the logits; lanes without a sample get none.
-#[inline(always)]
-fn cross_entropy<S: Simd>(work: &mut Work, labels: &[u8]) -> StepStats {
-    let lanes = S::F32_LANES;
-    let n = labels.len();
-    let logits = work.logits.floats();
-    let grad = work.grad_logits.floats_mut();
-    grad.fill(0.0);
-    let (mut total, mut correct) = (0.0, 0);
-    for (i, &label) in labels.iter().enumerate() {
-        let label = usize::from(label);
-        let at = |class: usize| ((i / lanes) * CLASSES + class) * lanes + i % lanes;
-        let row: [f32; CLASSES] = std::array::from_fn(|c| logits[at(c)]);
-        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let exp = row.map(|l| (l - max).exp());
-        let sum: f32 = exp.iter().sum();
-        total += f64::from(sum.ln() - (row[label] - max));
-        let best = (1..CLASSES).fold(0, |best, c| if row[c] > row[best] { c } else { best });
-        correct += usize::from(best == label);
-        for c in 0..CLASSES {
-            let target = if c == label { 1.0 } else { 0.0 };
-            grad[at(c)] = (exp[c] / sum - target) / n as f32;
-        }
-    }
-    StepStats { cross_entropy: total / n as f64, correct, ..StepStats::default() }
-}
-
-/// The fully connected layers of all groups, and the penalty on the embedding between them.
+/// The fully connected layers of all groups, and what the objective says of the embedding.
 struct Dense<'a, S> {
     simd: S,
     weights: &'a [f32],
     grad: &'a mut [f32],
     work: &'a mut Work,
-    batch: Batch<'a>,
-    penalty: Penalty,
-    stats: &'a StepStats,
+    gradient: &'a OutputGradient,
 }
 
 impl<S: Simd> WithSimd for Dense<'_, S> {
@@ -103,9 +63,9 @@ impl<S: Simd> WithSimd for Dense<'_, S> {
 
     #[inline(always)]
     fn with_simd<T: Simd>(self, _: T) {
-        let Self { simd, weights, grad, work, batch, penalty, stats } = self;
+        let Self { simd, weights, grad, work, gradient } = self;
         let lanes = S::F32_LANES;
-        let n = batch.rows.len();
+        let n = gradient.samples();
         let groups = n.div_ceil(lanes);
         let by_sample = work.by_sample.floats_mut();
 
@@ -123,14 +83,12 @@ impl<S: Simd> WithSimd for Dense<'_, S> {
         let below = &mut work.grad_embedding.vectors_mut::<S>()[..groups * EMBEDDING];
         dense::backward::<S, 6>(simd, above, &weights[FC3_WEIGHT], CLASSES, below);
 
-        let add =
-            |grad: &mut [f32]| work.similarity.add_gradient(grad, lanes, penalty.lambda, stats);
-        if penalty.embedding == Embedding::Post {
-            add(work.grad_embedding.floats_mut());
+        if let Some(rows) = gradient.embedding() {
+            layout::add_rows(rows, EMBEDDING, lanes, work.grad_embedding.floats_mut());
         }
         mask(simd, post, &mut work.grad_embedding.vectors_mut::<S>()[..groups * EMBEDDING]);
-        if penalty.embedding == Embedding::Pre {
-            add(work.grad_embedding.floats_mut());
+        if let Some(rows) = gradient.pre() {
+            layout::add_rows(rows, EMBEDDING, lanes, work.grad_embedding.floats_mut());
         }
 
         let hidden = &work.hidden.vectors::<S>()[..groups * HIDDEN];

@@ -7,15 +7,14 @@ use crate::layout::{
     CONV1_BIAS, CONV1_WEIGHT, CONV2_BIAS, CONV2_WEIGHT, FC1_BIAS, FC1_WEIGHT, FC2_BIAS, FC2_WEIGHT,
     FC3_BIAS, FC3_WEIGHT,
 };
-use crate::network::Work;
+use crate::network::{Input, Mix, Work};
 use crate::{CLASSES, EMBEDDING, HIDDEN, PIXELS, POOLED1, POOLED2, conv, dense, pool};
 
 /// Computes every activation of the batch into `work`.
 pub(crate) struct Forward<'a> {
     pub weights: &'a [f32],
     pub work: &'a mut Work,
-    pub images: &'a [u8],
-    pub rows: &'a [u32],
+    pub input: Input<'a>,
 }
 
 impl WithSimd for Forward<'_> {
@@ -23,11 +22,11 @@ impl WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { weights, work, images, rows } = self;
-        load::<S>(work.input.floats_mut(), images, rows);
+        let Self { weights, work, input } = self;
+        load::<S>(work.input.floats_mut(), input);
         conv::pack(&weights[CONV1_WEIGHT], 3, &mut work.conv1);
         conv::pack(&weights[CONV2_WEIGHT], 6, &mut work.conv2);
-        let groups = rows.len().div_ceil(S::F32_LANES);
+        let groups = input.rows.len().div_ceil(S::F32_LANES);
         for group in 0..groups {
             simd.vectorize(Conv1 { simd, bias: &weights[CONV1_BIAS], work, group });
             simd.vectorize(Conv2 { simd, bias: &weights[CONV2_BIAS], work, group });
@@ -36,22 +35,63 @@ impl WithSimd for Forward<'_> {
     }
 }
 
-/// u8 rows to standardised f32 lanes; lanes without a sample are 0.
+/// The last layer alone, from the embedding in `work`.
+pub(crate) struct Head<'a> {
+    pub weights: &'a [f32],
+    pub work: &'a mut Work,
+    pub samples: usize,
+}
+
+impl WithSimd for Head<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { weights, work, samples } = self;
+        let groups = samples.div_ceil(S::F32_LANES);
+        let embedding = &work.embedding.vectors::<S>()[..groups * EMBEDDING];
+        let logits = &mut work.logits.vectors_mut::<S>()[..groups * CLASSES];
+        dense::forward::<S, 5>(simd, embedding, &weights[FC3_WEIGHT], &weights[FC3_BIAS], logits);
+    }
+}
+
+/// u8 rows to standardised f32 lanes, mixed with their partners; lanes without a sample are 0.
 #[inline(always)]
-fn load<S: Simd>(input: &mut [f32], images: &[u8], rows: &[u32]) {
+fn load<S: Simd>(out: &mut [f32], input: Input<'_>) {
     let lanes = S::F32_LANES;
-    for (rows, out) in rows.chunks(lanes).zip(input.chunks_exact_mut(PIXELS * lanes)) {
+    let Input { images, rows, mix } = input;
+    for (rows, out) in rows.chunks(lanes).zip(out.chunks_exact_mut(PIXELS * lanes)) {
         if rows.len() < lanes {
             out.fill(0.0);
         }
         for (lane, &row) in rows.iter().enumerate() {
-            let image = &images[row as usize * PIXELS..][..PIXELS];
-            let planes = out.chunks_exact_mut(PLANE * lanes).zip(image.chunks_exact(PLANE));
-            for (channel, (out, plane)) in planes.enumerate() {
-                for (out, &byte) in out[lane..].iter_mut().step_by(lanes).zip(plane) {
-                    *out = standardise(channel, byte);
-                }
-            }
+            load_lane(out, (lane, lanes), image(images, row), |out, value| *out = value);
+        }
+    }
+    let Some(Mix { partners, shares }) = mix else { return };
+    for (i, (&partner, &share)) in partners.iter().zip(shares).enumerate() {
+        let out = &mut out[i / lanes * PIXELS * lanes..][..PIXELS * lanes];
+        let blend = |out: &mut f32, value: f32| *out += share * (value - *out);
+        load_lane(out, (i % lanes, lanes), image(images, partner), blend);
+    }
+}
+
+fn image(images: &[u8], row: u32) -> &[u8] {
+    &images[row as usize * PIXELS..][..PIXELS]
+}
+
+/// Hands each standardised value of an image to `put`, with its place in the lane.
+#[inline(always)]
+fn load_lane(
+    out: &mut [f32],
+    (lane, lanes): (usize, usize),
+    image: &[u8],
+    put: impl Fn(&mut f32, f32),
+) {
+    let planes = out.chunks_exact_mut(PLANE * lanes).zip(image.chunks_exact(PLANE));
+    for (channel, (out, plane)) in planes.enumerate() {
+        for (out, &byte) in out[lane..].iter_mut().step_by(lanes).zip(plane) {
+            put(out, standardise(channel, byte));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Where each weight of LeNet-5 lies in the flat buffer, in PyTorch's order and layout.
+//! Where each weight of LeNet-5 lies in the flat buffer, in PyTorch's order and layout, and where
+//! each sample's values lie among the lanes.
 
 use std::ops::Range;
 
@@ -28,4 +29,26 @@ pub const FC3_BIAS: Range<usize> = after(&FC3_WEIGHT, 10);
 
 const fn after(previous: &Range<usize>, len: usize) -> Range<usize> {
     previous.end..previous.end + len
+}
+
+/// Where value `f` of sample `i` lies in `[groups][features][lanes]`.
+pub(crate) fn lane(i: usize, f: usize, features: usize, lanes: usize) -> usize {
+    ((i / lanes) * features + f) * lanes + i % lanes
+}
+
+/// The first `n` samples of `[groups][features][lanes]` with one row a sample.
+pub(crate) fn to_rows(from: &[f32], features: usize, lanes: usize, n: usize, rows: &mut Vec<f32>) {
+    rows.clear();
+    for i in 0..n {
+        let from = &from[lane(i, 0, features, lanes)..];
+        rows.extend((0..features).map(|f| from[f * lanes]));
+    }
+}
+
+/// Adds rows to the first samples of `[groups][features][lanes]`.
+pub(crate) fn add_rows(rows: &[f32], features: usize, lanes: usize, to: &mut [f32]) {
+    for (i, row) in rows.chunks_exact(features).enumerate() {
+        let to = &mut to[lane(i, 0, features, lanes)..];
+        row.iter().enumerate().for_each(|(f, value)| to[f * lanes] += value);
+    }
 }

@@ -6,20 +6,24 @@
 //! into groups of `LANES` samples, and an activation of `F` features is `[groups][F][LANES]`.
 //! Weights and gradients are one flat buffer each, in PyTorch's order ([`layout`]).
 //!
-//! What is covered: LeNet-5 for 3x32x32 with ReLU and max-pooling, softmax cross-entropy, the
-//! labelled dissimilarity penalty in closed form ([`Penalty`]), and [`Adam`]. The same model in
-//! plain burn (`dissim-model`) is the oracle that the tests compare with.
+//! What is covered: LeNet-5 for 3x32x32 with ReLU and max-pooling, and the [`Optimiser`]. The kernel
+//! knows no loss: an objective reads the [`Outputs`] and answers with an [`OutputGradient`]. The same
+//! model in plain burn (`dissim-model`) is the oracle that the tests compare with.
 //!
 //! ```
-//! use dissim_kernel::{Adam, Batch, Network, layout};
+//! use dissim_kernel::{Input, Network, Optimiser, OutputGradient, Rule, layout};
 //!
 //! let images = vec![128; 2 * 3072]; // u8 [2, 3, 32, 32]
 //! let mut network = Network::new(&vec![0.01; layout::WEIGHTS], 64);
-//! let mut adam = Adam::new(0.001);
-//! let batch = Batch { images: &images, rows: &[0, 1], labels: &[3, 7], groups: &[0, 1] };
-//! let before = network.gradient(batch, None).cross_entropy;
+//! let mut adam = Optimiser::new(Rule::Adam, 0.001, layout::WEIGHTS);
+//! let input = Input { images: &images, rows: &[0, 1], mix: None };
+//! let before = network.forward(input).logits(0)[3];
+//! let mut gradient = OutputGradient::default();
+//! gradient.reset(2, 84);
+//! gradient.logits_mut()[3] = 1.0; // minimise logit 3 of sample 0
+//! network.backward(&gradient);
 //! network.update(&mut adam);
-//! assert!(network.gradient(batch, None).cross_entropy < before);
+//! assert!(network.forward(input).logits(0)[3] < before);
 //! ```
 
 #![allow(
@@ -27,7 +31,6 @@
     reason = "register blocks are walked by index: several arrays share it, and it must unroll"
 )]
 
-mod adam;
 mod backward;
 mod buffer;
 mod conv;
@@ -36,13 +39,14 @@ mod forward;
 mod input;
 pub mod layout;
 mod network;
+mod optimiser;
+mod outputs;
 mod pool;
-mod similarity;
 
-pub use adam::Adam;
 pub use input::standardise;
-pub use network::{Batch, Network, Outputs, StepStats};
-pub use similarity::{Embedding, Penalty};
+pub use network::{Input, Mix, Network};
+pub use optimiser::{Optimiser, Rule};
+pub use outputs::{OutputGradient, Outputs};
 
 /// Bytes of an image, `[3, 32, 32]`.
 pub const PIXELS: usize = 3 * 32 * 32;

@@ -5,65 +5,29 @@ use pulp::{Arch, Simd, WithSimd};
 use crate::backward::Backward;
 use crate::buffer::Buffer;
 use crate::conv::Packed;
-use crate::forward::Forward;
-use crate::layout::WEIGHTS;
-use crate::similarity::Similarity;
-use crate::{Adam, CLASSES, EMBEDDING, HIDDEN, PIXELS, POOLED1, POOLED2, Penalty};
+use crate::forward::{Forward, Head};
+use crate::layout::{self, WEIGHTS};
+use crate::outputs::{OutputGradient, Outputs};
+use crate::{CLASSES, EMBEDDING, HIDDEN, Optimiser, PIXELS, POOLED1, POOLED2};
 
-/// Where the samples of a batch are.
+/// The images of a batch.
 #[derive(Debug, Clone, Copy)]
-pub struct Batch<'a> {
+pub struct Input<'a> {
     /// All images, u8 `[n, 3, 32, 32]`.
     pub images: &'a [u8],
     /// The batch's images by number, `[batch]`.
     pub rows: &'a [u32],
-    /// Their classes, `[batch]`.
-    pub labels: &'a [u8],
-    /// Their groups, `[batch]`: samples with the same label and the same background share one.
-    pub groups: &'a [u32],
+    /// Images that are mixed into them.
+    pub mix: Option<Mix<'a>>,
 }
 
-/// Figures of one step, before its update.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct StepStats {
-    /// Mean cross-entropy.
-    pub cross_entropy: f64,
-    /// Mean cosine similarity of the ordered pairs; 0 without pairs.
-    pub similarity: f64,
-    /// Number of ordered pairs, |M|.
-    pub pairs: f64,
-    /// Mean norm of the embeddings.
-    pub embedding_norm: f64,
-    /// Share of embeddings whose norm is exactly 0.
-    pub zero_norm: f64,
-    /// Share of embedding units above 0.
-    pub active: f64,
-    /// Samples classified right.
-    pub correct: usize,
-}
-
-/// What the network says of a batch.
+/// Sample `i` becomes `(1 - share[i]) * image + share[i] * partner`.
 #[derive(Debug, Clone, Copy)]
-pub struct Outputs<'a> {
-    lanes: usize,
-    logits: &'a [f32],
-    embeddings: &'a [f32],
-}
-
-impl Outputs<'_> {
-    /// The ten logits of sample `i` of the batch.
-    #[must_use]
-    pub fn logits(&self, i: usize) -> [f32; CLASSES] {
-        let (group, lane) = (i / self.lanes, i % self.lanes);
-        std::array::from_fn(|c| self.logits[(group * CLASSES + c) * self.lanes + lane])
-    }
-
-    /// The embedding of sample `i`, after its activation.
-    #[must_use]
-    pub fn embedding(&self, i: usize) -> [f32; EMBEDDING] {
-        let (group, lane) = (i / self.lanes, i % self.lanes);
-        std::array::from_fn(|f| self.embeddings[(group * EMBEDDING + f) * self.lanes + lane])
-    }
+pub struct Mix<'a> {
+    /// The partners by number, `[batch]`.
+    pub partners: &'a [u32],
+    /// Their shares, `[batch]`, in 0..=1.
+    pub shares: &'a [f32],
 }
 
 /// LeNet-5: its weights, their gradient, and room for a batch, allocated once.
@@ -73,6 +37,17 @@ pub struct Network {
     weights: Vec<f32>,
     grad: Vec<f32>,
     work: Work,
+    /// Samples of the last batch.
+    samples: usize,
+    rows: Rows,
+}
+
+/// The last outputs with one row a sample.
+#[derive(Default)]
+struct Rows {
+    logits: Vec<f32>,
+    embedding: Vec<f32>,
+    pre: Vec<f32>,
 }
 
 impl Network {
@@ -99,7 +74,15 @@ impl Network {
         assert_eq!(weights.len(), WEIGHTS, "LeNet-5 has {WEIGHTS} weights");
         assert!(batch_size > 0, "a batch has at least one sample");
         let work = Work::new(batch_size, arch.dispatch(Lanes));
-        Self { arch, batch_size, weights: weights.to_vec(), grad: vec![0.0; WEIGHTS], work }
+        Self {
+            arch,
+            batch_size,
+            weights: weights.to_vec(),
+            grad: vec![0.0; WEIGHTS],
+            work,
+            samples: 0,
+            rows: Rows::default(),
+        }
     }
 
     /// The weights, in [`layout`](crate::layout)'s order.
@@ -108,7 +91,7 @@ impl Network {
         &self.weights
     }
 
-    /// The gradient that the last [`gradient`](Self::gradient) left, in the same order.
+    /// The gradient that the last [`backward`](Self::backward) left, in the same order.
     #[must_use]
     pub fn grad(&self) -> &[f32] {
         &self.grad
@@ -120,42 +103,74 @@ impl Network {
         self.work.lanes
     }
 
-    /// Forward and backward pass of mean cross-entropy plus the penalty, if any.
+    /// Forward pass over a batch.
     ///
     /// # Panics
     /// When the batch is empty, larger than the room for it, or points outside its images.
-    pub fn gradient(&mut self, batch: Batch<'_>, penalty: Option<Penalty>) -> StepStats {
-        self.check(batch.rows);
-        assert!(batch.labels.len() == batch.rows.len() && batch.groups.len() == batch.rows.len());
-        let Self { arch, weights, grad, work, .. } = self;
-        let (images, rows) = (batch.images, batch.rows);
-        arch.dispatch(Forward { weights, work, images, rows });
-        arch.dispatch(Backward { weights, grad, work, batch, penalty })
+    pub fn forward(&mut self, input: Input<'_>) -> Outputs<'_> {
+        self.check(input);
+        let Self { arch, weights, work, .. } = self;
+        arch.dispatch(Forward { weights, work, input });
+        self.samples = input.rows.len();
+        self.outputs()
     }
 
-    /// One step of Adam along the last gradient.
-    pub fn update(&mut self, adam: &mut Adam) {
-        adam.update(self.arch, &mut self.weights, &self.grad);
-    }
-
-    /// Forward pass only, over rows `rows` of `images`.
+    /// Drops units of the embedding of the last [`forward`](Self::forward), and computes the logits
+    /// again; `keep` is `[batch, 84]`. A dropped unit is 0 and has no gradient.
     ///
     /// # Panics
-    /// As [`gradient`](Self::gradient).
-    pub fn predict(&mut self, images: &[u8], rows: &[u32]) -> Outputs<'_> {
-        self.check(rows);
-        let Self { arch, weights, work, .. } = self;
-        arch.dispatch(Forward { weights, work, images, rows });
-        Outputs {
-            lanes: work.lanes,
-            logits: work.logits.floats(),
-            embeddings: work.embedding.floats(),
+    /// When `keep` has another length.
+    pub fn drop_units(&mut self, keep: &[bool]) -> Outputs<'_> {
+        assert_eq!(keep.len(), self.samples * EMBEDDING);
+        let lanes = self.work.lanes;
+        let embedding = self.work.embedding.floats_mut();
+        for (i, keep) in keep.chunks_exact(EMBEDDING).enumerate() {
+            for (f, _) in keep.iter().enumerate().filter(|(_, keep)| !**keep) {
+                embedding[layout::lane(i, f, EMBEDDING, lanes)] = 0.0;
+            }
         }
+        let Self { arch, weights, work, samples, .. } = self;
+        arch.dispatch(Head { weights, work, samples: *samples });
+        self.outputs()
     }
 
-    fn check(&self, rows: &[u32]) {
+    /// Backward pass: from the gradient of the last outputs to that of the weights.
+    ///
+    /// # Panics
+    /// When `gradient` is of another batch.
+    pub fn backward(&mut self, gradient: &OutputGradient) {
+        assert_eq!(gradient.samples(), self.samples);
+        let Self { arch, weights, grad, work, .. } = self;
+        arch.dispatch(Backward { weights, grad, work, gradient });
+    }
+
+    /// One step of the optimiser along the last gradient.
+    pub fn update(&mut self, optimiser: &mut Optimiser) {
+        optimiser.update(self.arch, &mut self.weights, &self.grad);
+    }
+
+    /// The weights, to be replaced from outside.
+    pub fn weights_mut(&mut self) -> &mut [f32] {
+        &mut self.weights
+    }
+
+    /// The last outputs, copied from lanes to rows.
+    fn outputs(&mut self) -> Outputs<'_> {
+        let Self { work, rows, samples, .. } = self;
+        let (lanes, n) = (work.lanes, *samples);
+        layout::to_rows(work.logits.floats(), CLASSES, lanes, n, &mut rows.logits);
+        layout::to_rows(work.embedding.floats(), EMBEDDING, lanes, n, &mut rows.embedding);
+        layout::to_rows(work.pre.floats(), EMBEDDING, lanes, n, &mut rows.pre);
+        let Rows { logits, embedding, pre } = rows;
+        Outputs { logits, embedding, pre, width: EMBEDDING }
+    }
+
+    fn check(&self, Input { rows, mix, .. }: Input<'_>) {
         let room = self.batch_size;
         assert!((1..=room).contains(&rows.len()), "{} samples for {room} places", rows.len());
+        if let Some(Mix { partners, shares }) = mix {
+            assert!(partners.len() == rows.len() && shares.len() == rows.len());
+        }
     }
 }
 
@@ -186,7 +201,6 @@ pub(crate) struct Work {
     pub acc2: Buffer,
     /// A layer's input with one row a sample.
     pub by_sample: Buffer,
-    pub similarity: Similarity,
     pub conv1: Packed<6>,
     pub conv2: Packed<4>,
     pub conv2_back: Packed<3>,
@@ -218,7 +232,6 @@ impl Work {
             acc1: one(450 + 6),
             acc2: one(2400 + 16),
             by_sample: Buffer::new(batch_size * POOLED2.next_multiple_of(lanes)),
-            similarity: Similarity::new(batch_size),
             conv1: Packed::default(),
             conv2: Packed::default(),
             conv2_back: Packed::default(),

@@ -1,6 +1,6 @@
 //! The kernel against the same network written plainly in f64.
 
-use dissim_kernel::{Adam, Batch, CLASSES, EMBEDDING, Embedding, Network, PIXELS, Penalty, layout};
+use dissim_kernel::{CLASSES, EMBEDDING, Input, Network, OutputGradient, PIXELS, layout};
 use proptest::prelude::*;
 
 /// xorshift64*: numbers for tests, the same everywhere.
@@ -22,18 +22,24 @@ impl Numbers {
 struct Case {
     images: Vec<u8>,
     rows: Vec<u32>,
-    labels: Vec<u8>,
-    groups: Vec<u32>,
     weights: Vec<f32>,
+    /// The gradient of the objective, which is the dot product with it.
+    gradient: OutputGradient,
 }
 
 impl Case {
-    fn new(seed: u64, batch: usize, groups: u64) -> Self {
+    fn new(seed: u64, batch: usize) -> Self {
         let mut numbers = Numbers(seed | 1);
         let images = (0..(batch + 3) * PIXELS).map(|_| (numbers.next() >> 33) as u8).collect();
         let rows = (0..batch).map(|_| (numbers.next() % (batch as u64 + 3)) as u32).collect();
-        let labels = (0..batch).map(|_| (numbers.next() % 10) as u8).collect();
-        let groups = (0..batch).map(|_| (numbers.next() % groups) as u32 * 7).collect();
+        let mut gradient = OutputGradient::default();
+        gradient.reset(batch, EMBEDDING);
+        let mut fill = |values: &mut [f32]| {
+            values.iter_mut().for_each(|v| *v = (numbers.uniform() - 0.5) as f32);
+        };
+        fill(gradient.logits_mut());
+        fill(gradient.embedding_mut());
+        fill(gradient.pre_mut());
         // PyTorch's scale, U(-1/sqrt(fan_in), ..), so that activations are as in training.
         let bounds =
             [(450 + 6, 75.0), (2400 + 16, 150.0), (48_120, 400.0), (10_164, 120.0), (850, 84.0)];
@@ -42,12 +48,11 @@ impl Case {
             let bound = 1.0 / f64::sqrt(fan_in);
             weights.extend((0..count).map(|_| ((numbers.uniform() * 2.0 - 1.0) * bound) as f32));
         }
-        Self { images, rows, labels, groups, weights }
+        Self { images, rows, weights, gradient }
     }
 
-    fn batch(&self) -> Batch<'_> {
-        let Self { images, rows, labels, groups, .. } = self;
-        Batch { images, rows, labels, groups }
+    fn input(&self) -> Input<'_> {
+        Input { images: &self.images, rows: &self.rows, mix: None }
     }
 }
 
@@ -108,69 +113,51 @@ fn network(image: &[u8], w: &[f64]) -> (Vec<f64>, Vec<f64>) {
     (pre, logits)
 }
 
-/// Cross-entropy and the mean similarity of the pairs, by the plain Gram form.
-fn objective(case: &Case, w: &[f64], embedding: Embedding, epsilon: f64) -> (f64, f64) {
-    let n = case.rows.len();
-    let mut entropy = 0.0;
-    let mut z = Vec::new();
-    for (&row, &label) in case.rows.iter().zip(&case.labels) {
+/// The dot product of all outputs and the case's gradient.
+fn objective(case: &Case, w: &[f64]) -> f64 {
+    let dot = |a: &[f64], b: &[f32]| a.iter().zip(b).map(|(x, &y)| x * f64::from(y)).sum::<f64>();
+    let mut total = 0.0;
+    for (i, &row) in case.rows.iter().enumerate() {
         let (pre, logits) = network(&case.images[row as usize * PIXELS..][..PIXELS], w);
-        let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = logits.iter().map(|l| (l - max).exp()).sum();
-        entropy += (sum.ln() + max - logits[usize::from(label)]) / n as f64;
-        z.push(match embedding {
-            Embedding::Post => pre.into_iter().map(|x| x.max(0.0)).collect::<Vec<_>>(),
-            Embedding::Pre => pre,
-        });
+        let post: Vec<f64> = pre.iter().map(|x| x.max(0.0)).collect();
+        let units = i * EMBEDDING..(i + 1) * EMBEDDING;
+        total += dot(&logits, &case.gradient.logits()[i * CLASSES..(i + 1) * CLASSES])
+            + dot(&post, &case.gradient.embedding().unwrap()[units.clone()])
+            + dot(&pre, &case.gradient.pre().unwrap()[units]);
     }
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
-    let norm = |v: &[f64]| (dot(v, v) + epsilon * epsilon).sqrt();
-    let (mut sum, mut pairs) = (0.0, 0);
-    for i in 0..n {
-        for j in 0..n {
-            if i != j && case.groups[i] == case.groups[j] {
-                sum += dot(&z[i], &z[j]) / (norm(&z[i]) * norm(&z[j]));
-                pairs += 1;
-            }
-        }
-    }
-    (entropy, if pairs == 0 { 0.0 } else { sum / f64::from(pairs) })
+    total
 }
 
-fn check(seed: u64, batch: usize, groups: u64, embedding: Embedding) {
-    let case = Case::new(seed, batch, groups);
-    let (lambda, epsilon) = (1.25, 1e-3);
+const LAYERS: [std::ops::Range<usize>; 10] = [
+    layout::CONV1_WEIGHT,
+    layout::CONV1_BIAS,
+    layout::CONV2_WEIGHT,
+    layout::CONV2_BIAS,
+    layout::FC1_WEIGHT,
+    layout::FC1_BIAS,
+    layout::FC2_WEIGHT,
+    layout::FC2_BIAS,
+    layout::FC3_WEIGHT,
+    layout::FC3_BIAS,
+];
+
+fn check(seed: u64, batch: usize) {
+    let case = Case::new(seed, batch);
     let w: Vec<f64> = case.weights.iter().map(|&w| f64::from(w)).collect();
-    let penalty = Penalty { lambda: lambda as f32, embedding, epsilon: epsilon as f32 };
     for mut network in
         [Network::new(&case.weights, batch + 5), Network::scalar(&case.weights, batch)]
     {
-        let stats = network.gradient(case.batch(), Some(penalty));
-        let (entropy, similarity) = objective(&case, &w, embedding, epsilon);
-        assert!((stats.cross_entropy - entropy).abs() < 1e-5, "{stats:?} {entropy}");
-        assert!((stats.similarity - similarity).abs() < 1e-5, "{stats:?} {similarity}");
+        network.forward(case.input());
+        network.backward(&case.gradient);
         let mut numbers = Numbers(seed | 5);
-        let layers = [
-            layout::CONV1_WEIGHT,
-            layout::CONV1_BIAS,
-            layout::CONV2_WEIGHT,
-            layout::CONV2_BIAS,
-            layout::FC1_WEIGHT,
-            layout::FC1_BIAS,
-            layout::FC2_WEIGHT,
-            layout::FC2_BIAS,
-            layout::FC3_WEIGHT,
-            layout::FC3_BIAS,
-        ];
-        for layer in layers {
+        for layer in LAYERS {
             let scale = network.grad()[layer.clone()].iter().fold(0.0f32, |m, g| m.max(g.abs()));
             for _ in 0..3 {
                 let at = layer.start + (numbers.next() as usize) % layer.len();
                 let value = |delta: f64| {
                     let mut w = w.clone();
                     w[at] += delta;
-                    let (entropy, similarity) = objective(&case, &w, embedding, epsilon);
-                    entropy + lambda * similarity
+                    objective(&case, &w)
                 };
                 let expected = (value(1e-6) - value(-1e-6)) / 2e-6;
                 let found = f64::from(network.grad()[at]);
@@ -183,67 +170,54 @@ fn check(seed: u64, batch: usize, groups: u64, embedding: Embedding) {
 
 #[test]
 fn gradient_equals_finite_differences() {
-    check(11, 5, 2, Embedding::Post);
-    check(12, 19, 3, Embedding::Pre);
-    check(13, 1, 1, Embedding::Post);
+    check(11, 5);
+    check(12, 19);
+    check(13, 1);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Whatever fits the lanes or not: SIMD and scalar code agree on loss, gradient and outputs.
+    /// Whatever fits the lanes or not: SIMD and scalar code agree on gradient and outputs.
     #[test]
-    fn simd_equals_scalar(seed in 1u64..1_000_000, batch in 1usize..70, groups in 1u64..30) {
-        let case = Case::new(seed, batch, groups);
-        let penalty = Penalty { lambda: 2.0, embedding: Embedding::Post, epsilon: 1e-6 };
+    fn simd_equals_scalar(seed in 1u64..1_000_000, batch in 1usize..70) {
+        let case = Case::new(seed, batch);
         let mut fast = Network::new(&case.weights, 70);
         let mut slow = Network::scalar(&case.weights, 70);
-        let (a, b) = (fast.gradient(case.batch(), Some(penalty)), slow.gradient(case.batch(), Some(penalty)));
-        prop_assert!((a.cross_entropy - b.cross_entropy).abs() < 1e-5);
-        prop_assert!((a.similarity - b.similarity).abs() < 1e-5);
-        prop_assert_eq!((a.pairs, a.zero_norm), (b.pairs, b.zero_norm));
-        for (x, y) in fast.grad().iter().zip(slow.grad()) {
-            prop_assert!((x - y).abs() < 1e-4 * (1.0 + x.abs()), "{} {}", x, y);
+        let (a, b) = (fast.forward(case.input()), slow.forward(case.input()));
+        let pairs = [(a.logits, b.logits), (a.embedding, b.embedding), (a.pre, b.pre)];
+        for (a, b) in pairs {
+            prop_assert_eq!(a.len(), b.len());
+            prop_assert!(a.iter().zip(b).all(|(x, y)| (x - y).abs() < 1e-4));
         }
-        let fast = fast.predict(&case.images, &case.rows);
-        let slow = slow.predict(&case.images, &case.rows);
-        for i in 0..batch {
-            for c in 0..CLASSES {
-                prop_assert!((fast.logits(i)[c] - slow.logits(i)[c]).abs() < 1e-4);
-            }
-            for f in 0..EMBEDDING {
-                prop_assert!((fast.embedding(i)[f] - slow.embedding(i)[f]).abs() < 1e-4);
+        fast.backward(&case.gradient);
+        slow.backward(&case.gradient);
+        for layer in LAYERS {
+            let scale = slow.grad()[layer.clone()].iter().fold(0.0f32, |m, g| m.max(g.abs()));
+            for (x, y) in fast.grad()[layer.clone()].iter().zip(&slow.grad()[layer]) {
+                prop_assert!((x - y).abs() < 1e-4 * (1.0 + scale), "{} {}", x, y);
             }
         }
     }
 }
 
+/// A dropped unit is 0, reaches no logit, and gets no gradient.
 #[test]
-fn a_weight_of_zero_changes_no_bit() {
-    let case = Case::new(3, 64, 4);
-    let mut plain = Network::new(&case.weights, 64);
-    let mut zero = Network::new(&case.weights, 64);
-    let penalty = Penalty { lambda: 0.0, embedding: Embedding::Post, epsilon: 1e-6 };
-    let (mut a, mut b) = (Adam::new(0.001), Adam::new(0.001));
-    for _ in 0..3 {
-        plain.gradient(case.batch(), None);
-        plain.update(&mut a);
-        zero.gradient(case.batch(), Some(penalty));
-        zero.update(&mut b);
-    }
-    assert!(plain.weights() == zero.weights());
-    assert_ne!(plain.weights(), case.weights);
-}
-
-#[test]
-fn no_pairs_no_penalty() {
-    let mut case = Case::new(4, 10, 1);
-    case.groups = (0..10).collect();
-    let mut network = Network::new(&case.weights, 10);
-    let penalty = Penalty { lambda: 5.0, embedding: Embedding::Post, epsilon: 1e-6 };
-    let stats = network.gradient(case.batch(), Some(penalty));
-    assert_eq!((stats.pairs, stats.similarity), (0.0, 0.0));
-    let with = network.grad().to_vec();
-    network.gradient(case.batch(), None);
-    assert!(network.grad() == with);
+fn a_dropped_unit_is_as_if_it_were_not_there() {
+    let case = Case::new(9, 3);
+    let mut network = Network::new(&case.weights, 3);
+    network.forward(case.input());
+    let keep: Vec<bool> = (0..3 * EMBEDDING).map(|i| i % EMBEDDING != 7).collect();
+    let dropped = network.drop_units(&keep).logits.to_vec();
+    let mut gradient = OutputGradient::default();
+    gradient.reset(3, EMBEDDING);
+    gradient.logits_mut().fill(1.0);
+    network.backward(&gradient);
+    let column = (0..CLASSES).map(|c| network.grad()[layout::FC3_WEIGHT][c * EMBEDDING + 7]);
+    assert!(column.clone().all(|g| g == 0.0));
+    assert!(network.grad()[layout::FC2_WEIGHT][7 * 120..8 * 120].iter().all(|g| *g == 0.0));
+    // The same network without the unit's outgoing weights.
+    let mut weights = case.weights.clone();
+    (0..CLASSES).for_each(|c| weights[layout::FC3_WEIGHT][c * EMBEDDING + 7] = 0.0);
+    assert_eq!(Network::new(&weights, 3).forward(case.input()).logits, dropped);
 }

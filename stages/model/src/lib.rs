@@ -1,11 +1,16 @@
-//! LeNet-5 in plain burn, the similarity of its embeddings, and its weights as files.
+//! The networks: their layers, their weights as files, the engines that compute them, and the
+//! similarity of embeddings.
 //!
-//! Training usually runs on `dissim-kernel`. This is the same network operation by operation: what
-//! the kernel is tested against, and what runs where the kernel does not cover something. Every
-//! weight is in the order of [`dissim_kernel::layout`].
+//! LeNet-5 as the study has it runs on `dissim-kernel`. Plain burn, operation by operation, is what
+//! the kernel is tested against, and what computes every network that the kernel does not cover.
 
-mod lenet5;
+pub mod architecture;
+pub mod engine;
+mod plain;
 pub mod similarity;
+#[cfg(test)]
+mod tests;
 pub mod weights;
 
-pub use lenet5::{Forward, LeNet5, Loss};
+pub use architecture::{Activation, Architecture, Model, Pooling};
+pub use engine::Engine;

@@ -1,28 +1,8 @@
-//! Mean cosine similarity over pairs of the same group, as burn tensors and as plain numbers.
+//! Mean cosine similarity over pairs of the same group.
 
-use burn::tensor::{Device, Tensor, TensorData};
-
-/// Mean similarity over the ordered pairs that share a group, of embeddings `z` `[batch, d]`:
-/// differentiable, and a constant 0 where there are no pairs.
-///
-/// By group sums, O(batch d): with u = z (|z|^2 + eps^2)^(-1/2), the sum over pairs is
-/// sum_g |sum of u over g|^2 - sum_i |u_i|^2.
-#[must_use]
-pub fn mean_similarity(z: Tensor<2>, groups: &[u32], epsilon: f32) -> Tensor<1> {
-    let device = z.device();
-    let (slots, pairs) = slots(groups);
-    if pairs == 0 {
-        return Tensor::zeros([1], &device);
-    }
-    let norm = (z.clone() * z.clone()).sum_dim(1).add_scalar(epsilon * epsilon).sqrt();
-    let units = z / norm;
-    let sums = membership(&slots, &device).matmul(units.clone());
-    let total = (sums.clone() * sums).sum() - (units.clone() * units).sum();
-    total.div_scalar(pairs as f32)
-}
-
-/// The same as a plain number, in f64, over all pairs of `groups`; `embeddings` has `d` values a
-/// sample. None where there are no pairs.
+/// Mean similarity, in f64, over the ordered pairs that share a group; `embeddings` has `d` values
+/// a sample. None where there are no pairs. By group sums, O(n d): with unit embeddings u, the sum
+/// over pairs is sum_g |sum of u over g|^2 - sum_i |u_i|^2.
 #[must_use]
 pub fn mean_similarity_of(embeddings: &[f32], d: usize, groups: &[u32]) -> Option<f64> {
     let (slots, pairs) = slots(groups);
@@ -66,16 +46,6 @@ fn slots(groups: &[u32]) -> (Vec<usize>, usize) {
     (slots, sizes.iter().map(|s| s * (s - 1)).sum())
 }
 
-/// `[groups, batch]`, 1 where a sample belongs to the group.
-fn membership(slots: &[usize], device: &Device) -> Tensor<2> {
-    let count = slots.iter().max().map_or(0, |m| m + 1);
-    let mut ones = vec![0.0f32; count * slots.len()];
-    for (i, slot) in slots.iter().enumerate() {
-        ones[slot * slots.len() + i] = 1.0;
-    }
-    Tensor::from_data(TensorData::new(ones, [count, slots.len()]), device)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,35 +84,6 @@ mod tests {
             let expected = gram(&wide, d, &groups, 1e-6);
             let plain = mean_similarity_of(&z, d, &groups).unwrap_or(0.0);
             prop_assert!((plain - expected).abs() < 1e-6, "{plain} {expected}");
-            let device = Device::flex();
-            let tensor = Tensor::from_data(TensorData::new(z, [groups.len(), d]), &device);
-            let found = f64::from(mean_similarity(tensor, &groups, 1e-6).into_scalar::<f32>());
-            prop_assert!((found - expected).abs() < 1e-6, "{found} {expected}");
-        }
-
-        /// Central differences of the Gram form in f64, with an eps that keeps them smooth.
-        #[test]
-        fn gradient_equals_finite_differences((d, z, groups) in batches()) {
-            let epsilon = 0.5f32;
-            let wide: Vec<f64> = z.iter().map(|&v| f64::from(v)).collect();
-            let device = Device::flex().autodiff();
-            let leaf = Tensor::<2>::from_data(TensorData::new(z.clone(), [groups.len(), d]), &device)
-                .require_grad();
-            let loss = mean_similarity(leaf.clone(), &groups, epsilon);
-            let grad = if slots(&groups).1 == 0 {
-                vec![0.0; z.len()]
-            } else {
-                leaf.grad(&loss.backward()).unwrap().into_data().try_to_vec::<f32>().unwrap()
-            };
-            for i in 0..z.len() {
-                let value = |delta: f64| {
-                    let mut moved = wide.clone();
-                    moved[i] += delta;
-                    gram(&moved, d, &groups, f64::from(epsilon))
-                };
-                let expected = (value(1e-5) - value(-1e-5)) / 2e-5;
-                prop_assert!((f64::from(grad[i]) - expected).abs() < 1e-5, "{} {expected}", grad[i]);
-            }
         }
     }
 }

@@ -3,36 +3,22 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::ops::Range;
 use std::path::Path;
 
 use dissim_api::{IoContext, StageError};
-use dissim_kernel::layout;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-/// Name, shape and place in the flat buffer of every parameter of LeNet-5.
-pub const PARAMETERS: [(&str, &[usize], Range<usize>); 10] = [
-    ("conv1.weight", &[6, 3, 5, 5], layout::CONV1_WEIGHT),
-    ("conv1.bias", &[6], layout::CONV1_BIAS),
-    ("conv2.weight", &[16, 6, 5, 5], layout::CONV2_WEIGHT),
-    ("conv2.bias", &[16], layout::CONV2_BIAS),
-    ("fc1.weight", &[120, 400], layout::FC1_WEIGHT),
-    ("fc1.bias", &[120], layout::FC1_BIAS),
-    ("fc2.weight", &[84, 120], layout::FC2_WEIGHT),
-    ("fc2.bias", &[84], layout::FC2_BIAS),
-    ("fc3.weight", &[10, 84], layout::FC3_WEIGHT),
-    ("fc3.bias", &[10], layout::FC3_BIAS),
-];
+use crate::architecture::{Architecture, Parameter};
 
-/// Writes `weights`, in the order of [`layout`], to a safetensors file.
+/// Writes `weights`, in the order of [`Architecture::parameters`], to a safetensors file.
 ///
 /// # Errors
 /// When the file cannot be written.
 ///
 /// # Panics
-/// When there are not exactly [`layout::WEIGHTS`] weights.
-pub fn write(path: &Path, weights: &[f32]) -> Result<(), StageError> {
-    fs::write(path, bytes(weights, path)?).or_fail("cannot write", path)
+/// When there are not as many weights as the architecture has.
+pub fn write(path: &Path, network: &Architecture, weights: &[f32]) -> Result<(), StageError> {
+    fs::write(path, bytes(path, network, weights)?).or_fail("cannot write", path)
 }
 
 /// The bytes of that file; `path` is where they are meant to go.
@@ -41,12 +27,13 @@ pub fn write(path: &Path, weights: &[f32]) -> Result<(), StageError> {
 /// When they cannot be laid out.
 ///
 /// # Panics
-/// When there are not exactly [`layout::WEIGHTS`] weights.
-pub fn bytes(weights: &[f32], path: &Path) -> Result<Vec<u8>, StageError> {
-    assert_eq!(weights.len(), layout::WEIGHTS);
-    let tensors: Vec<_> = PARAMETERS
+/// As [`write`].
+pub fn bytes(path: &Path, network: &Architecture, weights: &[f32]) -> Result<Vec<u8>, StageError> {
+    let parameters = network.parameters();
+    assert_eq!(weights.len(), network.weights());
+    let tensors: Vec<_> = parameters
         .iter()
-        .map(|(name, shape, range)| (*name, shape.to_vec(), &weights[range.clone()]))
+        .map(|p| (p.name.as_str(), p.shape.clone(), &weights[p.range.clone()]))
         .collect();
     to_bytes(&tensors, path)
 }
@@ -55,12 +42,12 @@ pub fn bytes(weights: &[f32], path: &Path) -> Result<Vec<u8>, StageError> {
 ///
 /// # Errors
 /// When the file is missing or damaged, or a parameter is absent or of another shape or type.
-pub fn read(path: &Path) -> Result<Vec<f32>, StageError> {
+pub fn read(path: &Path, network: &Architecture) -> Result<Vec<f32>, StageError> {
     let bytes = fs::read(path).or_fail("cannot read", path)?;
     let file = SafeTensors::deserialize(&bytes).or_fail("not a safetensors file", path)?;
-    let mut weights = vec![0.0; layout::WEIGHTS];
-    for (name, shape, range) in PARAMETERS {
-        let tensor = file.tensor(name).or_fail(&format!("no parameter `{name}`"), path)?;
+    let mut weights = vec![0.0; network.weights()];
+    for Parameter { name, shape, range, .. } in network.parameters() {
+        let tensor = file.tensor(&name).or_fail(&format!("no parameter `{name}`"), path)?;
         if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
             let (dtype, found) = (tensor.dtype(), tensor.shape());
             return Err(StageError::new(format!(
@@ -133,22 +120,12 @@ mod tests {
     fn weights_survive_and_bytes_are_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let (a, b) = (folder.path().join("a"), folder.path().join("b"));
-        let weights: Vec<f32> = (0..layout::WEIGHTS).map(|i| i as f32 * 0.5).collect();
-        write(&a, &weights).unwrap();
-        write(&b, &weights).unwrap();
-        assert_eq!(read(&a).unwrap(), weights);
+        let network = Architecture::default();
+        let weights: Vec<f32> = (0..network.weights()).map(|i| i as f32 * 0.5).collect();
+        write(&a, &network, &weights).unwrap();
+        write(&b, &network, &weights).unwrap();
+        assert_eq!(read(&a, &network).unwrap(), weights);
         assert_eq!(fs::read(a).unwrap(), fs::read(b).unwrap());
-    }
-
-    #[test]
-    fn the_parameters_cover_the_buffer() {
-        let mut end = 0;
-        for (name, shape, range) in PARAMETERS {
-            assert_eq!(range.start, end, "{name}");
-            assert_eq!(range.len(), shape.iter().product::<usize>(), "{name}");
-            end = range.end;
-        }
-        assert_eq!(end, 62_006);
     }
 
     #[test]
@@ -157,9 +134,10 @@ mod tests {
         let path = folder.path().join("w");
         let some = vec![0.0; 450];
         fs::write(&path, flat_bytes(&[("conv1.weight", &some)], &path).unwrap()).unwrap();
-        let error = read(&path).unwrap_err();
+        let error = read(&path, &Architecture::default()).unwrap_err();
         assert_eq!(error.what, "parameter `conv1.weight` is F32 [450], expected F32 [6, 3, 5, 5]");
         fs::write(&path, b"no tensors").unwrap();
-        assert!(read(&path).unwrap_err().what.starts_with("not a safetensors file"));
+        let error = read(&path, &Architecture::default()).unwrap_err();
+        assert!(error.what.starts_with("not a safetensors file"));
     }
 }

@@ -5,11 +5,20 @@ use std::path::{Path, PathBuf};
 
 use dissim_api::formats::{EpochLog, RunInfo, epoch_weights};
 use dissim_api::{IoContext, StageError};
-use dissim_kernel::{Adam, layout::WEIGHTS};
-use dissim_model::weights;
+use dissim_kernel::Optimiser;
+use dissim_model::{Architecture, weights};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::State;
+/// All that a step changes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct State {
+    /// Weights in the order of the architecture's parameters.
+    pub weights: Vec<f32>,
+    /// The optimiser's moments and count.
+    pub optimiser: Optimiser,
+    /// What the method remembers.
+    pub method: Vec<f64>,
+}
 
 /// What goes on: the state after `epochs.len()` epochs.
 pub(crate) struct Checkpoint {
@@ -23,7 +32,8 @@ struct Header {
     /// The run it belongs to: parameters, data set, backend.
     run: RunInfo,
     step: u64,
-    lr: f64,
+    /// What the method remembers.
+    method: Vec<f64>,
     epochs: Vec<EpochLog>,
     /// blake3 of the tensor file that belongs to it.
     tensors: String,
@@ -34,11 +44,12 @@ struct Header {
 /// A checkpoint's two files in a scratch folder, and the weights of the epochs before it.
 pub(crate) struct Store {
     folder: PathBuf,
+    architecture: Architecture,
 }
 
 impl Store {
-    pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_path_buf() }
+    pub fn new(folder: &Path, architecture: Architecture) -> Self {
+        Self { folder: folder.to_path_buf(), architecture }
     }
 
     fn header(&self) -> PathBuf {
@@ -69,21 +80,21 @@ impl Store {
         let path = self.tensors(epochs.len());
         let flat = [
             ("weights", &state.weights),
-            ("first", &state.adam.first),
-            ("second", &state.adam.second),
+            ("first", &state.optimiser.first),
+            ("second", &state.optimiser.second),
         ];
         let bytes = weights::flat_bytes(&flat, &path)?;
         replace(&path, &bytes)?;
         let path = self.kept(epochs.len());
         fs::create_dir_all(path.parent().unwrap_or(&self.folder))
             .or_fail("cannot create", &path)?;
-        replace(&path, &weights::bytes(&state.weights, &path)?)?;
+        replace(&path, &weights::bytes(&path, &self.architecture, &state.weights)?)?;
         let kept = (1..=epochs.len()).map(|epoch| digest(&self.kept(epoch)));
         let header = Header {
             kept: kept.collect::<Result<_, _>>().or_fail("cannot read", &self.folder)?,
             run: run.clone(),
-            step: state.adam.step,
-            lr: state.adam.lr,
+            step: state.optimiser.step,
+            method: state.method.clone(),
             epochs: epochs.clone(),
             tensors: blake3::hash(&bytes).to_hex().to_string(),
         };
@@ -98,8 +109,8 @@ impl Store {
     }
 
     /// Reads the checkpoint of this run; none where there is none, and a reason where there is one
-    /// that cannot be used.
-    pub fn load(&self, run: &RunInfo) -> Result<Option<Checkpoint>, String> {
+    /// that cannot be used. `first` is the state before the first step.
+    pub fn load(&self, run: &RunInfo, first: &State) -> Result<Option<Checkpoint>, String> {
         let Ok(text) = fs::read(self.header()) else { return Ok(None) };
         let header: Header = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
         if header.run != *run {
@@ -114,13 +125,17 @@ impl Store {
         if !kept.iter().map(Option::as_ref).eq(header.kept.iter().map(Some)) {
             return Err("the weights of an earlier epoch are missing or damaged".to_owned());
         }
-        let [weights, first, second] =
+        let [weights, moments, second] =
             weights::from_flat_bytes(&bytes, ["weights", "first", "second"])?;
-        if [&weights, &first, &second].iter().any(|t| t.len() != WEIGHTS) {
+        let Optimiser { rule, lr, first: expected, second: expected2, .. } = &first.optimiser;
+        let lengths = [weights.len(), moments.len(), second.len()];
+        if lengths != [first.weights.len(), expected.len(), expected2.len()] {
             return Err("it is of another network".to_owned());
         }
-        let adam = Adam { lr: header.lr, step: header.step, first, second };
-        Ok(Some(Checkpoint { state: State { weights, adam }, epochs: header.epochs }))
+        let optimiser =
+            Optimiser { rule: *rule, lr: *lr, step: header.step, first: moments, second };
+        let state = State { weights, optimiser, method: header.method };
+        Ok(Some(Checkpoint { state, epochs: header.epochs }))
     }
 }
 

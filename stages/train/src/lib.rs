@@ -5,10 +5,9 @@
 
 mod batches;
 mod checkpoint;
-mod engine;
 mod initial;
+pub mod methods;
 mod params;
-mod plain;
 #[cfg(test)]
 mod tests;
 mod training;
@@ -16,7 +15,7 @@ mod training;
 use dissim_api::{Code, Context, Input, ParamError, Params, Stage, StageError, Traits};
 use serde_json::Value;
 
-pub use params::{Embed, EngineKind, Method, Model, Optimiser, TrainParams};
+pub use params::{Embed, EngineKind, LrSchedule, Method, Optimiser, TrainParams};
 
 /// The `train` stage.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,8 @@
 //! The parameters of a training run: what each means, its default and why.
 
 use dissim_api::{ParamError, Params};
+use dissim_kernel::Rule;
+use dissim_model::{Activation, Architecture, Model, Pooling};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +13,12 @@ pub struct TrainParams {
     /// The network.
     #[serde(default)]
     pub model: Model,
+    /// What follows every layer but the last.
+    #[serde(default)]
+    pub activation: Activation,
+    /// How the convolutions are pooled.
+    #[serde(default)]
+    pub pooling: Pooling,
     /// What is minimised.
     #[serde(default)]
     pub method: Method,
@@ -29,27 +37,27 @@ pub struct TrainParams {
     #[serde(default = "sixty_four")]
     #[schemars(range(min = 1, max = 4096))]
     pub batch_size: u32,
-    /// Learning rate of Adam.
-    #[serde(default = "thousandth")]
-    pub lr: f64,
+    /// Learning rate: 0.001 by default, 0.01 for sgd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// How the learning rate changes while training goes on.
+    #[serde(default)]
+    pub lr_schedule: LrSchedule,
     /// The optimiser.
     #[serde(default)]
     pub optimiser: Optimiser,
+    /// Decoupled weight decay of adamw, 0.01 by default as in PyTorch; left out elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+    /// Momentum of sgd, 0.9 by default; left out elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
     /// Seed of the weights and of the order of batches: the same for every method.
     #[serde(default)]
     pub seed: u64,
     /// What computes a step.
     #[serde(default)]
     pub engine: EngineKind,
-}
-
-/// The network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Model {
-    /// LeNet-5 for 3x32x32, 62,006 weights, ReLU and max-pooling.
-    #[default]
-    Lenet5,
 }
 
 /// What is minimised.
@@ -82,14 +90,72 @@ pub enum Optimiser {
     /// Adam with PyTorch's defaults: betas 0.9 and 0.999, eps 1e-8.
     #[default]
     Adam,
+    /// Adam with decoupled weight decay.
+    Adamw,
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+}
+
+/// How the learning rate changes; the last value is that of the last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LrSchedule {
+    /// It stays.
+    #[default]
+    Constant,
+    /// Half a cosine from `lr` to 0 over the run (Loshchilov & Hutter 2017, without restarts).
+    Cosine,
+    /// A tenth after half of the run, a hundredth after three quarters (He et al. 2016, section 4.2).
+    Step,
+}
+
+impl LrSchedule {
+    /// What the learning rate is multiplied by when `done` of the run, 0..1, lies behind.
+    #[must_use]
+    pub fn factor(self, done: f64) -> f64 {
+        match self {
+            Self::Constant => 1.0,
+            Self::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
+            Self::Step if done < 0.5 => 1.0,
+            Self::Step if done < 0.75 => 0.1,
+            Self::Step => 0.01,
+        }
+    }
+}
+
+impl TrainParams {
+    /// The network they ask for.
+    #[must_use]
+    pub fn architecture(&self) -> Architecture {
+        let Self { model, activation, pooling, .. } = *self;
+        Architecture { model, activation, pooling }
+    }
+
+    /// The optimiser's rule.
+    #[must_use]
+    pub fn rule(&self) -> Rule {
+        match self.optimiser {
+            Optimiser::Adam => Rule::Adam,
+            Optimiser::Adamw => Rule::AdamW { decay: self.weight_decay.unwrap_or(DECAY) as f32 },
+            Optimiser::Sgd => Rule::Sgd { momentum: self.momentum.unwrap_or(MOMENTUM) as f32 },
+        }
+    }
+
+    /// The learning rate before its schedule.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.lr.unwrap_or(if self.optimiser == Optimiser::Sgd { 0.01 } else { 0.001 })
+    }
 }
 
 /// What computes a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineKind {
-    /// The SIMD kernel of `dissim-kernel`.
+    /// The SIMD kernel where it covers the network, plain burn where it does not.
     #[default]
+    Auto,
+    /// The SIMD kernel of `dissim-kernel`: LeNet-5 with ReLU and max-pooling.
     Fused,
     /// Plain burn, operation by operation: some six times slower, and the kernel's oracle.
     Plain,
@@ -103,12 +169,12 @@ fn sixty_four() -> u32 {
     64
 }
 
-fn thousandth() -> f64 {
-    0.001
-}
-
 /// The study's weight of the penalty.
 const LAMBDA: f64 = 1.25;
+/// PyTorch's default of adamw.
+const DECAY: f64 = 0.01;
+/// The usual momentum.
+const MOMENTUM: f64 = 0.9;
 
 /// Completes and checks what the user wrote; what has no effect is left out.
 pub(crate) fn resolve(given: &Params) -> Result<Params, Vec<ParamError>> {
@@ -121,6 +187,15 @@ pub(crate) fn resolve(given: &Params) -> Result<Params, Vec<ParamError>> {
     // Adding 0 makes 0 of -0: the two train alike, and so must be one task.
     params.lambda = penalised.then_some(params.lambda.unwrap_or(LAMBDA) + 0.0);
     params.embed = penalised.then_some(params.embed.unwrap_or_default());
+    params.lr = Some(params.rate());
+    params.weight_decay =
+        (params.optimiser == Optimiser::Adamw).then(|| params.weight_decay.unwrap_or(DECAY));
+    params.momentum =
+        (params.optimiser == Optimiser::Sgd).then(|| params.momentum.unwrap_or(MOMENTUM));
+    if params.engine == EngineKind::Auto {
+        let fused = params.architecture().not_fused().is_none();
+        params.engine = if fused { EngineKind::Fused } else { EngineKind::Plain };
+    }
     match serde_json::to_value(&params) {
         Ok(serde_json::Value::Object(map)) => Ok(map),
         other => unreachable!("a parameter struct serialises as an object, not {other:?}"),
@@ -134,7 +209,7 @@ fn range_errors(params: &TrainParams) -> Vec<ParamError> {
             errors.push(ParamError::new(name, message));
         }
     };
-    let TrainParams { lambda, epochs, batch_size, lr, .. } = params;
+    let TrainParams { lambda, epochs, batch_size, lr, weight_decay, momentum, .. } = params;
     require(
         lambda.is_none_or(|l| l.is_finite() && l >= 0.0),
         "lambda",
@@ -150,6 +225,29 @@ fn range_errors(params: &TrainParams) -> Vec<ParamError> {
         "batch_size",
         format!("`batch_size` must be 1 to 4096, and is {batch_size}"),
     );
-    require(lr.is_finite() && *lr > 0.0, "lr", format!("`lr` must be above 0, and is {lr}"));
+    require(
+        lr.is_none_or(|lr| lr.is_finite() && lr > 0.0),
+        "lr",
+        format!("`lr` must be above 0, and is {}", lr.unwrap_or_default()),
+    );
+    require(
+        weight_decay.is_none_or(|d| d.is_finite() && d >= 0.0),
+        "weight_decay",
+        format!("`weight_decay` must be 0 or more, and is {}", weight_decay.unwrap_or_default()),
+    );
+    require(
+        momentum.is_none_or(|m| (0.0..1.0).contains(&m)),
+        "momentum",
+        format!(
+            "`momentum` must be 0 or more and below 1, and is {}",
+            momentum.unwrap_or_default()
+        ),
+    );
+    if let (EngineKind::Fused, Some(what)) = (params.engine, params.architecture().not_fused()) {
+        let message = format!(
+            "`engine: fused` does not compute {what}; leave `engine` out, or set it to `plain`"
+        );
+        require(false, "engine", message);
+    }
     errors
 }

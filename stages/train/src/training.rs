@@ -2,30 +2,34 @@
 
 use std::fs;
 
+use burn::tensor::Device;
 use dissim_api::formats::{Dataset, EpochLog, PIXELS, RunInfo, SplitName, write_json};
 use dissim_api::{Context, IoContext, StageError};
-use dissim_kernel::{Adam, Batch, Embedding, Penalty, StepStats, layout};
-use dissim_model::weights;
+use dissim_kernel::{Input, Mix, Optimiser, OutputGradient};
+use dissim_model::{Architecture, Engine, engine, weights};
 
 use crate::batches;
-use crate::checkpoint::{Checkpoint, Store};
-use crate::engine::{Engine, Fused, State};
+use crate::checkpoint::{Checkpoint, State, Store};
 use crate::initial;
-use crate::params::{Embed, EngineKind, Method, TrainParams};
-use crate::plain::Plain;
-
-/// eps of the smooth norm: below any embedding that is not 0, above f32's smallest square.
-const EPSILON: f32 = 1e-12;
+use crate::methods::cross_entropy::largest;
+use crate::methods::{self, Batch, Clock, Head, Mixed, Objective, Setting, StepStats};
+use crate::params::{EngineKind, TrainParams};
 
 /// A split in memory, composed: u8 images and what the loop needs of their rows.
 struct Samples {
     images: Vec<u8>,
     labels: Vec<u8>,
+    backgrounds: Vec<u32>,
 }
 
 impl Samples {
     fn compose(dataset: &Dataset, name: SplitName) -> Self {
-        Self { images: dataset.compose(name), labels: dataset.split(name).label.clone() }
+        let split = dataset.split(name);
+        Self {
+            images: dataset.compose(name),
+            labels: split.label.clone(),
+            backgrounds: split.background.clone(),
+        }
     }
 
     /// The share of samples that `engine` classifies right; none of none.
@@ -33,17 +37,12 @@ impl Samples {
         let rows: Vec<u32> = (0..self.labels.len() as u32).collect();
         let mut correct = 0;
         for (rows, labels) in rows.chunks(batch_size).zip(self.labels.chunks(batch_size)) {
-            let logits = engine.logits(&self.images, rows);
-            correct += logits.iter().zip(labels).filter(|(l, y)| argmax(*l) == **y).count();
+            let outputs = engine.predict(&self.images, rows);
+            let right = |&(i, &y): &(usize, &u8)| largest(outputs.logits(i)) == usize::from(y);
+            correct += labels.iter().enumerate().filter(right).count();
         }
         (!rows.is_empty()).then(|| correct as f64 / rows.len() as f64)
     }
-}
-
-/// The class with the largest logit; of equals the first.
-pub(crate) fn argmax(logits: &[f32]) -> u8 {
-    let best = (1..logits.len()).fold(0, |best, c| if logits[c] > logits[best] { c } else { best });
-    best as u8
 }
 
 /// Trains as the context says, and writes `model.safetensors`, `epochs/`, `epochs.jsonl` and
@@ -54,63 +53,48 @@ pub(crate) fn run(context: &mut Context) -> Result<(), StageError> {
     if dataset.split(SplitName::Train).is_empty() {
         return Err(StageError::new("the data set has no training images"));
     }
+    let setting =
+        Setting { params: &params, dataset: &dataset, architecture: params.architecture() };
     let run = RunInfo {
         params: context.raw_params().clone(),
         dataset: dataset.info.clone(),
         backend: context.backend().to_owned(),
-        weights: layout::WEIGHTS,
+        weights: setting.architecture.weights(),
+        told: methods::told(&params),
     };
-    let store = Store::new(context.scratch());
-    let Checkpoint { state, mut epochs } = start(context, &store, &run, &params);
-    let penalty = (params.method == Method::Dissimilarity).then(|| Penalty {
-        lambda: params.lambda.unwrap_or_default() as f32,
-        embedding: match params.embed.unwrap_or_default() {
-            Embed::Post => Embedding::Post,
-            Embed::Pre => Embedding::Pre,
-        },
-        epsilon: EPSILON,
-    });
-    let batch_size = params.batch_size as usize;
-    let mut engine: Box<dyn Engine> = match params.engine {
-        EngineKind::Fused => Box::new(Fused::new(&state, batch_size, penalty)),
-        EngineKind::Plain => Box::new(Plain::new(&state, penalty)),
-    };
-    let mut train = Samples::compose(&dataset, SplitName::Train);
+    let store = Store::new(context.scratch(), setting.architecture);
+    let Checkpoint { state, mut epochs } = start(context, &store, &run, setting);
+    let mut trainer = Trainer::new(setting, state);
     let id_val = Samples::compose(&dataset, SplitName::IdVal);
     let bg_val = Samples::compose(&dataset, SplitName::BgVal);
-    let mut backgrounds = dataset.split(SplitName::Train).background.clone();
+    let batch_size = params.batch_size as usize;
     for epoch in epochs.len() as u32 + 1..=params.epochs {
-        if dataset.info.params.get("resample_each_epoch").is_some_and(|v| v == true) {
-            backgrounds = batches::resampled_backgrounds(&dataset, params.seed, epoch);
-            recompose(&dataset, &backgrounds, &mut train.images);
+        let mut log = trainer.epoch(epoch);
+        if epoch == params.epochs {
+            trainer.finish()?;
         }
-        let groups = batches::groups(&train.labels, &backgrounds);
-        let mut log = Means::default();
-        let order = batches::order(train.labels.len(), params.seed, epoch);
-        for rows in order.chunks(batch_size) {
-            let labels: Vec<u8> = rows.iter().map(|&r| train.labels[r as usize]).collect();
-            let groups: Vec<u32> = rows.iter().map(|&r| groups[r as usize]).collect();
-            let batch = Batch { images: &train.images, rows, labels: &labels, groups: &groups };
-            log.add(engine.step(batch), rows.len());
-        }
-        let mut log = log.finish(epoch, params.lambda.unwrap_or(0.0));
-        log.id_val_acc = id_val.accuracy(&mut *engine, batch_size);
-        log.bg_val_acc = bg_val.accuracy(&mut *engine, batch_size);
+        let engine = &mut *trainer.engine;
+        log.id_val_acc = id_val.accuracy(engine, batch_size);
+        log.bg_val_acc = bg_val.accuracy(engine, batch_size);
         let note = format!("loss {:.3}, train {:.1} %", log.cross_entropy, 100.0 * log.train_acc);
         context.log(format!("epoch {epoch}/{}: {note}", params.epochs));
         epochs.push(log);
-        let checkpoint = Checkpoint { state: engine.state(), epochs };
+        let checkpoint = Checkpoint { state: trainer.state(), epochs };
         store.save(&run, &checkpoint)?;
         epochs = checkpoint.epochs;
         context.progress(epoch.into(), params.epochs.into(), "epoch", note);
     }
     store.publish(epochs.len(), context.output())?;
-    finish(context, &run, &engine.state(), &epochs)
+    finish(context, &run, setting.architecture, trainer.engine.weights(), &epochs)
 }
 
 /// The state to go on from: a checkpoint's, or the first.
-fn start(context: &Context, store: &Store, run: &RunInfo, params: &TrainParams) -> Checkpoint {
-    match store.load(run) {
+fn start(context: &Context, store: &Store, run: &RunInfo, setting: Setting<'_>) -> Checkpoint {
+    let Setting { params, architecture, .. } = setting;
+    let weights = initial::weights(&architecture, params.seed);
+    let optimiser = Optimiser::new(params.rule(), params.rate(), weights.len());
+    let first = State { weights, optimiser, method: Vec::new() };
+    match store.load(run, &first) {
         Ok(Some(checkpoint)) => {
             context.log(format!("going on after epoch {}", checkpoint.epochs.len()));
             return checkpoint;
@@ -118,8 +102,112 @@ fn start(context: &Context, store: &Store, run: &RunInfo, params: &TrainParams) 
         Ok(None) => {}
         Err(why) => context.log(format!("the checkpoint is not used: {why}")),
     }
-    let state = State { weights: initial::weights(params.seed), adam: Adam::new(params.lr) };
-    Checkpoint { state, epochs: Vec::new() }
+    Checkpoint { state: first, epochs: Vec::new() }
+}
+
+/// An engine, an objective, an optimiser, and the data they work on.
+struct Trainer<'a> {
+    setting: Setting<'a>,
+    train: Samples,
+    engine: Box<dyn Engine>,
+    objective: Box<dyn Objective>,
+    optimiser: Optimiser,
+    gradient: OutputGradient,
+}
+
+impl<'a> Trainer<'a> {
+    /// Goes on from `state`.
+    fn new(setting: Setting<'a>, state: State) -> Self {
+        let State { weights, optimiser, method } = state;
+        let Setting { params, dataset, architecture } = setting;
+        let engine = match params.engine {
+            EngineKind::Plain => engine::plain(architecture, &weights, &Device::flex()),
+            EngineKind::Fused => engine::fused(&weights, params.batch_size as usize),
+            EngineKind::Auto => engine::best(architecture, &weights, params.batch_size as usize),
+        };
+        let mut objective = methods::objective(setting);
+        objective.restore(&method);
+        let train = Samples::compose(dataset, SplitName::Train);
+        let gradient = OutputGradient::default();
+        Self { setting, train, engine, objective, optimiser, gradient }
+    }
+
+    /// All that the steps so far have changed.
+    fn state(&self) -> State {
+        State {
+            weights: self.engine.weights().to_vec(),
+            optimiser: self.optimiser.clone(),
+            method: self.objective.state(),
+        }
+    }
+
+    /// One pass over the training set.
+    fn epoch(&mut self, epoch: u32) -> EpochLog {
+        let Setting { params, dataset, .. } = self.setting;
+        if dataset.info.params.get("resample_each_epoch").is_some_and(|v| v == true) {
+            self.train.backgrounds = batches::resampled_backgrounds(dataset, params.seed, epoch);
+            recompose(dataset, &self.train.backgrounds, &mut self.train.images);
+        }
+        let groups = batches::groups(&self.train.labels, &self.train.backgrounds);
+        let order = batches::order(self.train.labels.len(), params.seed, epoch);
+        let batches: Vec<&[u32]> = order.chunks(params.batch_size as usize).collect();
+        let steps = batches.len() as u64;
+        let mut log = Means::default();
+        for (i, rows) in (0..).zip(batches) {
+            let step = u64::from(epoch - 1) * steps + i;
+            let clock = Clock { epoch, epochs: params.epochs, step, steps };
+            log.add(self.step(rows, &groups, clock), rows.len());
+        }
+        log.finish(epoch)
+    }
+
+    /// Forward, loss, backward, update.
+    fn step(&mut self, rows: &[u32], groups: &[u32], clock: Clock) -> StepStats {
+        let Self { setting, train, engine, objective, optimiser, gradient } = self;
+        let labels = gather(&train.labels, rows);
+        let (backgrounds, groups) = (gather(&train.backgrounds, rows), gather(groups, rows));
+        let mut batch = Batch {
+            images: &train.images,
+            rows,
+            labels: &labels,
+            backgrounds: &backgrounds,
+            groups: &groups,
+            mixed: None,
+            clock,
+        };
+        let mixing = objective.mix(&batch);
+        let partner_labels = mixing.as_ref().map(|m| gather(&train.labels, &m.partners));
+        let mut input = Input { images: &train.images, rows, mix: None };
+        if let (Some(mixing), Some(labels)) = (&mixing, &partner_labels) {
+            input.mix = Some(Mix { partners: &mixing.partners, shares: &mixing.shares });
+            batch.mixed = Some(Mixed { labels, shares: &mixing.shares });
+        }
+        let head = setting.architecture.head().map(|range| engine.weights()[range].to_vec());
+        let outputs = engine.forward(input);
+        gradient.reset(rows.len(), outputs.width);
+        let keep = objective.keep(&batch, outputs, Head { weight: &head[0], bias: &head[1] });
+        let stats = match keep {
+            None => objective.evaluate(&batch, outputs, gradient),
+            Some(keep) => objective.evaluate(&batch, engine.drop_units(&keep), gradient),
+        };
+        engine.backward(gradient);
+        if objective.restarts_optimiser(clock) {
+            optimiser.reset();
+        }
+        let done = clock.elapsed() / f64::from(clock.epochs);
+        optimiser.lr = setting.params.rate() * setting.params.lr_schedule.factor(done);
+        engine.update(optimiser);
+        stats
+    }
+
+    /// What the method does after the last epoch.
+    fn finish(&mut self) -> Result<(), StageError> {
+        self.objective.finish(self.setting, &mut *self.engine)
+    }
+}
+
+fn gather<T: Copy>(values: &[T], rows: &[u32]) -> Vec<T> {
+    rows.iter().map(|&row| values[row as usize]).collect()
 }
 
 /// Composes the training images again, on other backgrounds.
@@ -136,11 +224,12 @@ fn recompose(dataset: &Dataset, backgrounds: &[u32], images: &mut [u8]) {
 fn finish(
     context: &mut Context,
     run: &RunInfo,
-    state: &State,
+    architecture: Architecture,
+    weights: &[f32],
     epochs: &[EpochLog],
 ) -> Result<(), StageError> {
     let output = context.output().to_path_buf();
-    weights::write(&output.join("model.safetensors"), &state.weights)?;
+    weights::write(&output.join("model.safetensors"), &architecture, weights)?;
     let path = output.join("epochs.jsonl");
     let lines = epochs.iter().map(|e| serde_json::to_string(e).map(|line| line + "\n"));
     let text: String = lines.collect::<Result<_, _>>().or_fail("cannot write JSON", &path)?;
@@ -176,18 +265,19 @@ impl Means {
         self.sum.embedding_norm += step.embedding_norm * n;
         self.sum.zero_norm += step.zero_norm * n;
         self.sum.active += step.active * n;
-        self.sum.similarity += step.similarity;
+        self.sum.penalty += step.penalty;
+        self.sum.lambda += step.lambda;
         self.sum.pairs += step.pairs;
     }
 
-    fn finish(self, epoch: u32, lambda: f64) -> EpochLog {
+    fn finish(self, epoch: u32) -> EpochLog {
         let Self { batches, samples, correct, sum } = self;
         EpochLog {
             epoch,
             cross_entropy: sum.cross_entropy / samples,
-            penalty: sum.similarity / batches,
+            penalty: sum.penalty / batches,
             pairs: sum.pairs / batches,
-            lambda,
+            lambda: sum.lambda / batches,
             embedding_norm: sum.embedding_norm / samples,
             zero_norm: sum.zero_norm / samples,
             active: sum.active / samples,

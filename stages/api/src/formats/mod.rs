@@ -17,7 +17,7 @@ pub use dataset::{
     Background, Dataset, DatasetInfo, Glyphs, NONE, PIXELS, Pool, SIDE, Split, SplitName,
 };
 pub use images::{GLYPH_PIXELS, GLYPH_SIDE, ImageSet};
-pub use run::{EpochLog, RunInfo, epoch_weights};
+pub use run::{EpochLog, RunInfo, Told, epoch_weights};
 
 use std::fs;
 use std::path::Path;

@@ -16,6 +16,32 @@ pub struct RunInfo {
     pub backend: String,
     /// Number of trained weights.
     pub weights: usize,
+    /// What the method was told of the data beside images and labels.
+    pub told: Told,
+}
+
+/// What a method is told of the data beside its training images and their labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// Nothing.
+    Nothing,
+    /// Which training images share a background.
+    TrainingGroups,
+    /// Images on held-out backgrounds, with their labels.
+    HeldOutLabels,
+}
+
+impl Told {
+    /// The name in files and tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::TrainingGroups => "training_groups",
+            Self::HeldOutLabels => "held_out_labels",
+        }
+    }
 }
 
 /// The weights after epoch `epoch` in the artifact of a `train` task, such as

@@ -1,0 +1,121 @@
+//! The kernel against burn, and burn's activations and poolings against finite differences.
+
+use burn::tensor::Device;
+use dissim_kernel::{Input, Mix, OutputGradient, PIXELS};
+use proptest::prelude::*;
+
+use crate::engine::{Engine, fused, plain};
+use crate::{Activation, Architecture, Model, Pooling};
+
+/// Bytes from a seed and a place, by blake3.
+fn noise(seed: u64, i: usize) -> u8 {
+    blake3::hash(&[seed.to_le_bytes(), (i as u64).to_le_bytes()].concat()).as_bytes()[0]
+}
+
+/// In -1..=1.
+fn signed(seed: u64, i: usize) -> f32 {
+    (f32::from(noise(seed, i)) - 127.5) / 127.5
+}
+
+/// Weights as PyTorch scales them.
+fn weights(network: &Architecture, seed: u64) -> Vec<f32> {
+    let parameters = network.parameters().into_iter();
+    let of = |p: crate::architecture::Parameter| {
+        let bound = (p.fan_in as f32).sqrt().recip();
+        p.range.map(move |i| signed(seed, i + 7) * bound)
+    };
+    parameters.flat_map(of).collect()
+}
+
+fn images(n: usize, seed: u64) -> Vec<u8> {
+    (0..n * PIXELS).map(|i| noise(seed, i)).collect()
+}
+
+/// A gradient of all three outputs.
+fn answer(n: usize, width: usize, seed: u64) -> OutputGradient {
+    let mut gradient = OutputGradient::default();
+    gradient.reset(n, width);
+    let fill = |values: &mut [f32], at: usize| {
+        values.iter_mut().enumerate().for_each(|(i, v)| *v = signed(seed, i + at) / n as f32);
+    };
+    fill(gradient.logits_mut(), 1 << 20);
+    fill(gradient.embedding_mut(), 1 << 21);
+    fill(gradient.pre_mut(), 1 << 22);
+    gradient
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    /// The kernel and burn agree on outputs and gradients, with mixed inputs and dropped units too.
+    #[test]
+    fn kernel_equals_burn(seed in 0u64..1000, n in 1usize..40, mixed: bool, drops: bool) {
+        let network = Architecture::default();
+        let (images, weights) = (images(n, seed), weights(&network, seed));
+        let rows: Vec<u32> = (0..n as u32).rev().collect();
+        let partners: Vec<u32> = (0..n).map(|i| u32::from(noise(seed, i)) % n as u32).collect();
+        let shares: Vec<f32> = (0..n).map(|i| f32::from(noise(seed, i + 9)) / 255.0).collect();
+        let mix = mixed.then_some(Mix { partners: &partners, shares: &shares });
+        let input = Input { images: &images, rows: &rows, mix };
+        let keep: Vec<bool> = (0..n * 84).map(|i| noise(seed, i + 5) > 80).collect();
+        let gradient = answer(n, 84, seed);
+        let mut engines = [fused(&weights, 64), plain(network, &weights, &Device::flex())];
+        let mut found = Vec::new();
+        for engine in &mut engines {
+            let outputs = engine.forward(input);
+            let before = outputs.logits.to_vec();
+            let outputs = if drops { engine.drop_units(&keep) } else { outputs };
+            let all = [outputs.logits, outputs.embedding, outputs.pre].concat();
+            engine.backward(&gradient);
+            found.push([before, all, engine.gradient().to_vec()]);
+        }
+        for (fused, plain) in found[0].iter().zip(&found[1]) {
+            prop_assert_eq!(fused.len(), plain.len());
+            for (i, (a, b)) in fused.iter().zip(plain).enumerate() {
+                prop_assert!((a - b).abs() < 1e-4, "{i}: {a} {b}");
+            }
+        }
+    }
+}
+
+/// The dot product of outputs and `gradient`, whose derivative the backward pass gives.
+fn value(engine: &mut dyn Engine, images: &[u8], rows: &[u32], gradient: &OutputGradient) -> f64 {
+    let outputs = engine.predict(images, rows);
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    dot(outputs.logits, gradient.logits())
+        + dot(outputs.embedding, gradient.embedding().unwrap())
+        + dot(outputs.pre, gradient.pre().unwrap())
+}
+
+/// Along the gradient itself the objective rises by its squared norm: one difference checks every
+/// weight of the network at once.
+#[test]
+fn every_network_follows_its_gradient() {
+    let activations = [Activation::Relu, Activation::LeakyRelu, Activation::Gelu, Activation::Tanh];
+    for model in [Model::Lenet5, Model::Alexnet] {
+        for activation in activations {
+            for pooling in [Pooling::Max, Pooling::Average] {
+                let network = Architecture { model, activation, pooling };
+                let n = 3;
+                let (images, rows) = (images(n, 5), [0, 1, 2]);
+                let gradient = answer(n, network.embedding(), 3);
+                let start = weights(&network, 11);
+                let mut engine = plain(network, &start, &Device::flex());
+                engine.forward(Input { images: &images, rows: &rows, mix: None });
+                engine.backward(&gradient);
+                let slope = engine.gradient().to_vec();
+                let square: f64 = slope.iter().map(|g| f64::from(*g).powi(2)).sum();
+                let step = 1e-3 / square.sqrt();
+                let mut at = |sign: f64| {
+                    let moved = start.iter().zip(&slope).map(|(w, g)| w + (sign * step) as f32 * g);
+                    engine.weights_mut().copy_from_slice(&moved.collect::<Vec<_>>());
+                    value(&mut *engine, &images, &rows, &gradient)
+                };
+                let found = (at(1.0) - at(-1.0)) / (2.0 * step);
+                assert!((found / square - 1.0).abs() < 0.02, "{network:?}: {found} {square}");
+            }
+        }
+    }
+}
