@@ -3,7 +3,6 @@
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
 use serde_yaml::Spanned;
 
 use super::errors::{PipelineError, Place};
