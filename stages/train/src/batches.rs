@@ -1,7 +1,8 @@
 //! Which samples go into which batch: drawn from the seed and the epoch alone, so that every
 //! method of a seed sees the same batches, and a resumed run the same as an undisturbed one.
 
-use dissim_api::formats::{Dataset, NONE, SplitName};
+use dissim_api::StageError;
+use dissim_api::formats::{Dataset, NONE, Pool, SplitName};
 
 /// A stream of random numbers for one purpose, from blake3's extendable output: the same for ever,
 /// on every machine.
@@ -60,6 +61,27 @@ pub(crate) fn resampled_backgrounds(dataset: &Dataset, seed: u64, epoch: u32) ->
         owned[stream.below(owned.len())]
     };
     split.label.iter().map(draw).collect()
+}
+
+/// The backgrounds of an epoch where each digit's is drawn anew from the validation pool, whatever
+/// its label.
+///
+/// # Errors
+/// When the data set has no such backgrounds.
+pub(crate) fn fresh_backgrounds(
+    dataset: &Dataset,
+    seed: u64,
+    epoch: u32,
+) -> Result<Vec<u32>, StageError> {
+    let all = (0..).zip(&dataset.backgrounds);
+    let pool: Vec<u32> = all.filter(|(_, b)| b.pool == Pool::Validation).map(|(i, _)| i).collect();
+    if pool.is_empty() {
+        return Err(StageError::new("`method: oracle` needs backgrounds of a validation pool")
+            .help("give the data set some: n_bg_val above 0"));
+    }
+    let mut stream = Stream::new("dissim train fresh backgrounds v1", seed, epoch.into());
+    let rows = dataset.split(SplitName::Train).len();
+    Ok((0..rows).map(|_| pool[stream.below(pool.len())]).collect())
 }
 
 /// One number for every label and background together: what the penalty calls a group.

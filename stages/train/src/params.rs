@@ -22,13 +22,18 @@ pub struct TrainParams {
     /// What is minimised.
     #[serde(default)]
     pub method: Method,
-    /// Weight of the dissimilarity penalty; 1.25 by default, the study's middle ground. Without
-    /// effect, and so left out, where `method` is not `dissimilarity`.
+    /// Weight of the method's penalty; each method has a default of its own, 1.25 for
+    /// `dissimilarity`. Without effect, and so left out, where a method has no penalty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lambda: Option<f64>,
     /// The embedding that the penalty reads; `dissimilarity` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embed: Option<Embed>,
+    /// Environments that `vrex`, `irm` and `conditional_coral` see: each label's backgrounds in so
+    /// many parts, 2 by default. Left out elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub environments: Option<u32>,
     /// Passes over the training set.
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 10_000))]
@@ -70,6 +75,61 @@ pub enum Method {
     /// Cross-entropy plus lambda times the mean cosine similarity of the embeddings of pairs with
     /// the same label and the same background.
     Dissimilarity,
+    /// Cross-entropy plus lambda (0.1) times the mean squared logit.
+    SpectralDecoupling,
+    /// Cross-entropy after the units that speak most for the true label are dropped.
+    Rsc,
+    /// Cross-entropy plus lambda (0.04) times VICReg's covariance term.
+    VicregDecorrelation,
+    /// Cross-entropy plus lambda (1.25) times the mean similarity of pairs with the same label.
+    ClassRepulsion,
+    /// Cross-entropy of images and labels mixed in pairs.
+    Mixup,
+    /// Cross-entropy of images mixed with others of the same label on another background.
+    Lisa,
+    /// Cross-entropy that counts the worst groups most.
+    GroupDro,
+    /// Risks of environments plus lambda (10) times their variance.
+    Vrex,
+    /// Risks of environments plus lambda (100) times the squared slope of each.
+    Irm,
+    /// Cross-entropy plus lambda (1) times the distance of a label's moments between environments.
+    ConditionalCoral,
+    /// Cross-entropy minus lambda (1.25) times the mean similarity of pairs with the same label and
+    /// different backgrounds.
+    Similarity,
+    /// Erm, and then the last layer fitted anew on held-out backgrounds.
+    Dfr,
+    /// Cross-entropy on a fresh background for every sample and epoch: the upper bound.
+    Oracle,
+}
+
+impl Method {
+    /// The weight of its penalty where the user gives none; none where it has no weight.
+    #[must_use]
+    pub fn weight(self) -> Option<f64> {
+        match self {
+            Self::Dissimilarity | Self::ClassRepulsion | Self::Similarity => Some(LAMBDA),
+            Self::SpectralDecoupling => Some(0.1),
+            Self::VicregDecorrelation => Some(0.04),
+            Self::Vrex => Some(10.0),
+            Self::Irm => Some(100.0),
+            Self::ConditionalCoral => Some(1.0),
+            Self::Erm
+            | Self::Rsc
+            | Self::Mixup
+            | Self::Lisa
+            | Self::GroupDro
+            | Self::Dfr
+            | Self::Oracle => None,
+        }
+    }
+
+    /// Whether it reads environments.
+    #[must_use]
+    pub fn environments(self) -> bool {
+        matches!(self, Self::Vrex | Self::Irm | Self::ConditionalCoral)
+    }
 }
 
 /// The embedding that the penalty reads.
@@ -171,6 +231,8 @@ fn sixty_four() -> u32 {
 
 /// The study's weight of the penalty.
 const LAMBDA: f64 = 1.25;
+/// As many environments as the sets of IRM and V-REx have in training.
+const ENVIRONMENTS: u32 = 2;
 /// PyTorch's default of adamw.
 const DECAY: f64 = 0.01;
 /// The usual momentum.
@@ -185,7 +247,9 @@ pub(crate) fn resolve(given: &Params) -> Result<Params, Vec<ParamError>> {
     }
     let penalised = params.method == Method::Dissimilarity;
     // Adding 0 makes 0 of -0: the two train alike, and so must be one task.
-    params.lambda = penalised.then_some(params.lambda.unwrap_or(LAMBDA) + 0.0);
+    params.lambda = params.method.weight().map(|weight| params.lambda.unwrap_or(weight) + 0.0);
+    params.environments =
+        params.method.environments().then(|| params.environments.unwrap_or(ENVIRONMENTS));
     params.embed = penalised.then_some(params.embed.unwrap_or_default());
     params.lr = Some(params.rate());
     params.weight_decay =
@@ -214,6 +278,14 @@ fn range_errors(params: &TrainParams) -> Vec<ParamError> {
         lambda.is_none_or(|l| l.is_finite() && l >= 0.0),
         "lambda",
         format!("`lambda` must be 0 or more, and is {}", lambda.unwrap_or_default()),
+    );
+    require(
+        params.environments.is_none_or(|e| (1..=100).contains(&e)),
+        "environments",
+        format!(
+            "`environments` must be 1 to 100, and is {}",
+            params.environments.unwrap_or_default()
+        ),
     );
     require(
         (1..=10_000).contains(epochs),

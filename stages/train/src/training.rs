@@ -13,7 +13,7 @@ use crate::checkpoint::{Checkpoint, State, Store};
 use crate::initial;
 use crate::methods::cross_entropy::largest;
 use crate::methods::{self, Batch, Clock, Head, Mixed, Objective, Setting, StepStats};
-use crate::params::{EngineKind, TrainParams};
+use crate::params::{EngineKind, Method, TrainParams};
 
 /// A split in memory, composed: u8 images and what the loop needs of their rows.
 struct Samples {
@@ -69,7 +69,7 @@ pub(crate) fn run(context: &mut Context) -> Result<(), StageError> {
     let bg_val = Samples::compose(&dataset, SplitName::BgVal);
     let batch_size = params.batch_size as usize;
     for epoch in epochs.len() as u32 + 1..=params.epochs {
-        let mut log = trainer.epoch(epoch);
+        let mut log = trainer.epoch(epoch)?;
         if epoch == params.epochs {
             trainer.finish()?;
         }
@@ -142,10 +142,14 @@ impl<'a> Trainer<'a> {
     }
 
     /// One pass over the training set.
-    fn epoch(&mut self, epoch: u32) -> EpochLog {
+    fn epoch(&mut self, epoch: u32) -> Result<EpochLog, StageError> {
         let Setting { params, dataset, .. } = self.setting;
         if dataset.info.params.get("resample_each_epoch").is_some_and(|v| v == true) {
             self.train.backgrounds = batches::resampled_backgrounds(dataset, params.seed, epoch);
+            recompose(dataset, &self.train.backgrounds, &mut self.train.images);
+        }
+        if params.method == Method::Oracle {
+            self.train.backgrounds = batches::fresh_backgrounds(dataset, params.seed, epoch)?;
             recompose(dataset, &self.train.backgrounds, &mut self.train.images);
         }
         let groups = batches::groups(&self.train.labels, &self.train.backgrounds);
@@ -158,7 +162,7 @@ impl<'a> Trainer<'a> {
             let clock = Clock { epoch, epochs: params.epochs, step, steps };
             log.add(self.step(rows, &groups, clock), rows.len());
         }
-        log.finish(epoch)
+        Ok(log.finish(epoch))
     }
 
     /// Forward, loss, backward, update.

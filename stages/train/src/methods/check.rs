@@ -122,6 +122,21 @@ pub fn entropy(logits: &[f64], labels: &[u8]) -> f64 {
     rows.map(loss).sum::<f64>() / labels.len() as f64
 }
 
+/// Cross-entropy of sample `i` under `label`.
+pub fn entropy_of(logits: &[f64], i: usize, label: usize) -> f64 {
+    let row = &logits[i * CLASSES..(i + 1) * CLASSES];
+    row.iter().map(|l| l.exp()).sum::<f64>().ln() - row[label]
+}
+
+/// The mean of S_ij over the ordered pairs of samples that `wanted` picks; 0 where it picks none.
+pub fn mean_cosine(z: &[f64], width: usize, wanted: impl Fn(usize, usize) -> bool) -> f64 {
+    let n = z.len() / width;
+    let all = (0..n).flat_map(|i| (0..n).map(move |j| (i, j)));
+    let found: Vec<f64> =
+        all.filter(|&(i, j)| i != j && wanted(i, j)).map(|(i, j)| cosine(z, width, i, j)).collect();
+    if found.is_empty() { 0.0 } else { found.iter().sum::<f64>() / found.len() as f64 }
+}
+
 /// S_ij of `z` `[n, width]` in f64.
 pub fn cosine(z: &[f64], width: usize, i: usize, j: usize) -> f64 {
     let row = |i: usize| &z[i * width..(i + 1) * width];

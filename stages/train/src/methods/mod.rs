@@ -12,10 +12,24 @@
 //! | refit the last layer after the last epoch | [`Objective::finish`] |
 //! | remember something from step to step | [`Objective::state`] |
 
+mod class_repulsion;
+mod conditional_coral;
 pub mod cross_entropy;
+mod dfr;
 mod dissimilarity;
+mod environments;
 mod erm;
+mod group_dro;
+mod irm;
+mod mixup;
+mod moments;
 pub mod pairs;
+pub mod penalised;
+mod rsc;
+mod similarity;
+mod spectral_decoupling;
+mod vicreg_decorrelation;
+mod vrex;
 
 use dissim_api::StageError;
 use dissim_api::formats::{Dataset, Told};
@@ -23,6 +37,9 @@ use dissim_kernel::{OutputGradient, Outputs};
 use dissim_model::{Architecture, Engine};
 
 use crate::params::{Method, TrainParams};
+use environments::Slots;
+use mixup::{Mixup, Partners};
+use penalised::Penalised;
 
 pub use dissimilarity::Dissimilarity;
 pub use erm::Erm;
@@ -188,6 +205,40 @@ pub fn objective(setting: Setting<'_>) -> Box<dyn Objective> {
     match setting.params.method {
         Method::Erm => Box::new(Erm::default()),
         Method::Dissimilarity => Box::new(Dissimilarity::new(setting.params)),
+        method => rival(method, setting),
+    }
+}
+
+/// The objective of a method that is neither the baseline nor the study's own.
+fn rival(method: Method, setting: Setting<'_>) -> Box<dyn Objective> {
+    let Setting { params, dataset, .. } = setting;
+    let weight = params.lambda.unwrap_or_default();
+    let slots = || Slots::new(dataset, params.environments.unwrap_or_default() as usize);
+    match method {
+        // What is special about the oracle is its images.
+        Method::Erm | Method::Dissimilarity | Method::Oracle => Box::new(Erm::default()),
+        Method::SpectralDecoupling => {
+            Box::new(Penalised::new(weight, spectral_decoupling::SquaredLogits))
+        }
+        Method::Rsc => Box::new(rsc::Rsc::default()),
+        Method::VicregDecorrelation => {
+            Box::new(Penalised::new(weight, vicreg_decorrelation::Covariance::default()))
+        }
+        Method::ClassRepulsion => {
+            Box::new(Penalised::new(weight, class_repulsion::LabelPairs::default()))
+        }
+        Method::Mixup => Box::new(Mixup::new(params.seed, Partners::Anyone)),
+        Method::Lisa => Box::new(Mixup::new(params.seed, Partners::OtherBackground)),
+        Method::GroupDro => Box::new(group_dro::GroupDro::new(dataset)),
+        Method::Vrex => Box::new(vrex::Vrex::new(weight, slots())),
+        Method::Irm => Box::new(irm::Irm::new(weight, slots())),
+        Method::ConditionalCoral => {
+            Box::new(Penalised::new(weight, conditional_coral::ConditionalCoral::new(slots())))
+        }
+        Method::Similarity => {
+            Box::new(Penalised::new(weight, similarity::AcrossBackgrounds::default()))
+        }
+        Method::Dfr => Box::new(dfr::Dfr::default()),
     }
 }
 
@@ -196,7 +247,19 @@ pub fn objective(setting: Setting<'_>) -> Box<dyn Objective> {
 pub fn told(params: &TrainParams) -> Told {
     match params.method {
         Method::Erm => Told::Nothing,
-        Method::Dissimilarity => Told::TrainingGroups,
+        Method::SpectralDecoupling
+        | Method::Rsc
+        | Method::VicregDecorrelation
+        | Method::ClassRepulsion
+        | Method::Mixup => Told::Nothing,
+        Method::Dissimilarity
+        | Method::Lisa
+        | Method::GroupDro
+        | Method::Vrex
+        | Method::Irm
+        | Method::ConditionalCoral
+        | Method::Similarity => Told::TrainingGroups,
+        Method::Dfr | Method::Oracle => Told::HeldOutLabels,
     }
 }
 
