@@ -74,7 +74,7 @@ impl Probes {
         let rows = |e: Embedded<'_>| 0..e.split.len();
         let digits: Vec<usize> = ood.split.label.iter().map(|&l| l.into()).collect();
         // By background, so that the probe can not know those it is measured on.
-        let halves = rows(ood).partition(|&i| ood.split.background[i] % 2 == 0);
+        let halves = rows(ood).partition(|&i| ood.split.background[i].is_multiple_of(2));
         let digit = ood.probe(halves.into(), &digits, CLASSES);
         let (backgrounds, count) = numbered(&id.split.background);
         let background = id.probe(every_other(&backgrounds), &backgrounds, count);
