@@ -1,0 +1,78 @@
+//! Images a second of one measurement of the training kernel, for `compare.py` to set against
+//! PyTorch: `throughput erm|dissimilarity|predict BATCH SECONDS` prints one number.
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use dissim_kernel::{Adam, Batch, Embedding, Network, PIXELS, Penalty, layout};
+
+/// Images to draw batches from: more than the caches hold, as in training.
+const IMAGES: usize = 20_000;
+
+/// What is measured.
+#[derive(Clone, Copy)]
+enum Pass {
+    Erm,
+    Dissimilarity,
+    Predict,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match parse(&arguments) {
+        Some((pass, batch, duration)) => {
+            println!("{:.1}", images_per_second(pass, batch, duration));
+            ExitCode::SUCCESS
+        }
+        None => {
+            eprintln!("usage: throughput erm|dissimilarity|predict BATCH SECONDS");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn parse(arguments: &[String]) -> Option<(Pass, usize, Duration)> {
+    let [pass, batch, seconds] = arguments else { return None };
+    let pass = match pass.as_str() {
+        "erm" => Pass::Erm,
+        "dissimilarity" => Pass::Dissimilarity,
+        "predict" => Pass::Predict,
+        _ => return None,
+    };
+    let batch = batch.parse().ok().filter(|n| (1..=4096).contains(n))?;
+    Some((pass, batch, Duration::try_from_secs_f64(seconds.parse().ok()?).ok()?))
+}
+
+/// Steps over batches of a random-looking order until the time is up; the first few are not counted.
+fn images_per_second(pass: Pass, batch: usize, duration: Duration) -> f64 {
+    let images: Vec<u8> = (0..IMAGES * PIXELS).map(|i| (i * 31 % 251) as u8).collect();
+    let wave = |i: usize| ((i * 7919 % 1009) as f32 / 1009.0 - 0.5) * 0.1;
+    let weights: Vec<f32> = (0..layout::WEIGHTS).map(wave).collect();
+    let labels: Vec<u8> = (0..batch).map(|i| (i % 10) as u8).collect();
+    let groups: Vec<u32> = (0..batch as u32).map(|i| i % 80).collect();
+    let penalty = Penalty { lambda: 1.25, embedding: Embedding::Post, epsilon: 1e-6 };
+    let penalty = matches!(pass, Pass::Dissimilarity).then_some(penalty);
+    let mut network = Network::new(&weights, batch);
+    let mut adam = Adam::new(0.001);
+    let mut at = 0;
+    let mut step = || {
+        let rows: Vec<u32> = (0..batch).map(|i| ((at + i) * 7919 % IMAGES) as u32).collect();
+        at += batch;
+        if let Pass::Predict = pass {
+            black_box(network.predict(&images, &rows).logits(0));
+        } else {
+            let batch = Batch { images: &images, rows: &rows, labels: &labels, groups: &groups };
+            black_box(network.gradient(batch, penalty));
+            network.update(&mut adam);
+        }
+    };
+    (0..10).for_each(|_| step());
+    let start = Instant::now();
+    let mut steps = 0;
+    while steps == 0 || start.elapsed() < duration {
+        step();
+        steps += 1;
+    }
+    (steps * batch) as f64 / start.elapsed().as_secs_f64()
+}
