@@ -5,7 +5,8 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use dissim_kernel::{Adam, Batch, Embedding, Network, PIXELS, Penalty, layout};
+use dissim_kernel::{Input, Network, Optimiser, OutputGradient, PIXELS, Rule, layout};
+use dissim_train::methods::{Batch, Clock, Dissimilarity, Erm, Objective};
 
 /// Images to draw batches from: more than the caches hold, as in training.
 const IMAGES: usize = 20_000;
@@ -51,19 +52,31 @@ fn images_per_second(pass: Pass, batch: usize, duration: Duration) -> f64 {
     let weights: Vec<f32> = (0..layout::WEIGHTS).map(wave).collect();
     let labels: Vec<u8> = (0..batch).map(|i| (i % 10) as u8).collect();
     let groups: Vec<u32> = (0..batch as u32).map(|i| i % 80).collect();
-    let penalty = Penalty { lambda: 1.25, embedding: Embedding::Post, epsilon: 1e-6 };
-    let penalty = matches!(pass, Pass::Dissimilarity).then_some(penalty);
+    let params = serde_json::json!({"method": "dissimilarity", "lambda": 1.25});
+    let params = serde_json::from_value(params).expect("parameters of a training run");
+    let mut objective: Box<dyn Objective> = match pass {
+        Pass::Dissimilarity => Box::new(Dissimilarity::new(&params)),
+        Pass::Erm | Pass::Predict => Box::new(Erm::default()),
+    };
+    let clock = Clock { epoch: 1, epochs: 1, step: 0, steps: 1 };
     let mut network = Network::new(&weights, batch);
-    let mut adam = Adam::new(0.001);
+    let mut adam = Optimiser::new(Rule::Adam, 0.001, layout::WEIGHTS);
+    let mut gradient = OutputGradient::default();
     let mut at = 0;
     let mut step = || {
         let rows: Vec<u32> = (0..batch).map(|i| ((at + i) * 7919 % IMAGES) as u32).collect();
         at += batch;
+        let outputs = network.forward(Input { images: &images, rows: &rows, mix: None });
         if let Pass::Predict = pass {
-            black_box(network.predict(&images, &rows).logits(0));
+            black_box(outputs.logits(0));
         } else {
-            let batch = Batch { images: &images, rows: &rows, labels: &labels, groups: &groups };
-            black_box(network.gradient(batch, penalty));
+            gradient.reset(batch, outputs.width);
+            let (images, rows, labels) = (&images[..], &rows[..], &labels[..]);
+            let groups = &groups[..];
+            let batch =
+                Batch { images, rows, labels, backgrounds: groups, groups, mixed: None, clock };
+            objective.evaluate(&batch, outputs, &mut gradient);
+            network.backward(&gradient);
             network.update(&mut adam);
         }
     };

@@ -6,8 +6,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use dissim_kernel::{CLASSES, Network, PIXELS, layout};
-use dissim_model::weights;
+use dissim_kernel::{CLASSES, Input, Network, PIXELS, layout};
+use dissim_model::{Architecture, weights};
 
 #[test]
 fn pytorch_loads_the_weights_and_agrees_on_the_logits() {
@@ -23,19 +23,21 @@ fn pytorch_loads_the_weights_and_agrees_on_the_logits() {
     let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
     let wave = |i: usize| ((i * 7919 % 1009) as f32 / 1009.0 - 0.5) * 0.1;
     let parameters: Vec<f32> = (0..layout::WEIGHTS).map(wave).collect();
-    weights::write(&ours, &parameters).unwrap();
+    let lenet5 = Architecture::default();
+    weights::write(&ours, &lenet5, &parameters).unwrap();
     let script = root.join("benches/side_by_side/logits.py");
     let status = Command::new(&python).arg(script).args([&ours, &theirs]).status().unwrap();
     assert!(status.success());
 
-    assert_eq!(weights::read(&theirs).unwrap(), parameters);
+    assert_eq!(weights::read(&theirs, &lenet5).unwrap(), parameters);
     let bytes = std::fs::read(&theirs).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let expected = file.tensor("logits").unwrap();
     assert_eq!(expected.shape(), [4, CLASSES]);
     let images: Vec<u8> = (0..4 * PIXELS).map(|i| (i * 31 % 251) as u8).collect();
     let mut network = Network::new(&parameters, 4);
-    let outputs = network.predict(&images, &[0, 1, 2, 3]);
+    let input = Input { images: &images, rows: &[0, 1, 2, 3], mix: None };
+    let outputs = network.forward(input);
     let found = (0..4).flat_map(|i| outputs.logits(i));
     for (found, expected) in found.zip(expected.data().as_chunks::<4>().0) {
         let expected = f32::from_le_bytes(*expected);
