@@ -26,6 +26,10 @@ pub struct Study {
     pub profile: Option<String>,
     /// The compute backend's name.
     pub backend: String,
+    /// `claims:`, with references replaced.
+    pub claims: Vec<Params>,
+    /// `tables:`, with references replaced.
+    pub tables: Vec<Params>,
     /// Stages, each after those it needs.
     pub stages: Vec<StageNode>,
     /// Tasks, each after those it needs; those of one stage stand together.
@@ -96,6 +100,8 @@ impl Study {
             name: self.name.clone(),
             profile: self.profile.clone(),
             stages: self.stages.iter().map(stage).collect(),
+            claims: self.claims.clone(),
+            tables: self.tables.clone(),
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dissim_api::Stage;
+use dissim_api::{ParamError, Params, Stage};
+use serde_json::Value;
+
+pub use dissim_claims::{Columns as ResultColumns, Judgement, Verdict};
 
 /// The stage kinds that pipeline.yaml may name.
 #[derive(Clone)]
@@ -38,6 +41,20 @@ impl Registry {
         self.stages.get(kind)
     }
 
+    /// The columns that runs may have, for what claims and tables name.
+    #[must_use]
+    pub fn result_columns(&self) -> ResultColumns {
+        let properties = self.stages.values().flat_map(|stage| {
+            let schema = stage.schema();
+            let names = schema.get("properties").and_then(Value::as_object);
+            names.map(|p| p.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
+        });
+        ResultColumns {
+            metrics: dissim_aggregate::METRICS.map(str::to_owned).into(),
+            facts: properties.chain(["backend", "data_seed"].map(str::to_owned)).collect(),
+        }
+    }
+
     /// All kinds, sorted.
     pub fn kinds(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.stages.keys().copied()
@@ -48,4 +65,16 @@ impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.kinds()).finish()
     }
+}
+
+/// What is wrong with an entry of `claims:`.
+#[must_use]
+pub fn check_claim(claim: &Params, columns: &ResultColumns) -> Vec<ParamError> {
+    dissim_claims::check(claim, columns)
+}
+
+/// What is wrong with an entry of `tables:`.
+#[must_use]
+pub fn check_table(table: &Params, columns: &ResultColumns) -> Vec<ParamError> {
+    dissim_report::check_table(table, columns)
 }

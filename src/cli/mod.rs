@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod claims;
 mod graph;
 mod run;
 mod runs;
@@ -60,6 +61,8 @@ enum Command {
     Log(show::LogArgs),
     /// The pipeline as mermaid or dot.
     Graph(graph::GraphArgs),
+    /// What the runs say of the study's claims: verdict, effect, interval, corrected p.
+    Claims(claims::ClaimsArgs),
     /// Runs one task from its spec; what the runner starts for every miss.
     #[command(hide = true)]
     Task {
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Why(args) => why::why(&cli, args, &registry),
         Command::Show(args) => show::show(&cli, args, &registry),
         Command::Log(args) => show::log(&cli, args, &registry),
+        Command::Claims(args) => claims::claims(&cli, args, &registry),
         Command::Graph(args) => graph::graph(&cli, args, &registry),
     };
     match result {

@@ -35,6 +35,8 @@ fn example() -> Description {
             name: "study".to_owned(),
             profile: Some("quick".to_owned()),
             stages: vec![stage],
+            claims: Vec::new(),
+            tables: Vec::new(),
         }),
     }
 }

@@ -16,7 +16,8 @@ pub(crate) struct Document {
     pub params: Vec<(Key, Node)>,
     pub profiles: Vec<(Key, Node)>,
     pub stages: Vec<StageEntry>,
-    pub claims: Option<Node>,
+    pub claims: Option<(Key, Node)>,
+    pub tables: Option<(Key, Node)>,
 }
 
 /// An entry under `stages:`.
@@ -38,8 +39,17 @@ pub(crate) struct NeedEntry {
     pub refers: Vec<(String, Place)>,
 }
 
-const TOP: [&str; 8] =
-    ["version", "name", "default_profile", "backend", "params", "profiles", "stages", "claims"];
+const TOP: [&str; 9] = [
+    "version",
+    "name",
+    "default_profile",
+    "backend",
+    "params",
+    "profiles",
+    "stages",
+    "claims",
+    "tables",
+];
 const STAGE: [&str; 8] =
     ["kind", "needs", "matrix", "sweeps", "with", "retry", "timeout", "resources"];
 
@@ -67,7 +77,8 @@ pub(crate) fn read(root: &Node, errors: &mut Vec<PipelineError>) -> Document {
             "backend" => document.backend = reader.text(key, node).map(|t| (t, node.place.clone())),
             "params" => document.params = reader.map(key, node),
             "profiles" => document.profiles = reader.map(key, node),
-            "claims" => document.claims = Some(node.clone()),
+            "claims" => document.claims = Some((key.clone(), node.clone())),
+            "tables" => document.tables = Some((key.clone(), node.clone())),
             "stages" => {
                 for (key, node) in reader.map(key, node) {
                     document.stages.extend(reader.stage(&key, &node));

@@ -3,6 +3,7 @@
 mod document;
 mod errors;
 mod policy;
+mod results;
 mod values;
 mod yaml;
 
@@ -11,7 +12,7 @@ use std::{fs, io::Read};
 
 use crate::expand;
 use crate::graph::Study;
-use crate::registry::Registry;
+use crate::registry::{self, Registry};
 
 pub(crate) use document::{Document, StageEntry};
 pub use errors::{PipelineError, PipelineErrors, Place};
@@ -100,7 +101,23 @@ fn parse(
         let help = suggest_or_list(backend, &BACKENDS);
         errors.push(PipelineError::new(place.clone(), message).help(help));
     }
-    check_claims(&document, errors);
+    let columns = registry.result_columns();
+    let claims = results::read(
+        document.claims.as_ref(),
+        "id",
+        &values,
+        &columns,
+        |claim| registry::check_claim(claim, &columns),
+        errors,
+    );
+    let tables = results::read(
+        document.tables.as_ref(),
+        "name",
+        &values,
+        &columns,
+        |table| registry::check_table(table, &columns),
+        errors,
+    );
     let root = root_of(file);
     let (stages, tasks) = expand::expand(&document, &values, registry, &root, errors)?;
     Some(Study {
@@ -109,6 +126,8 @@ fn parse(
         root,
         profile,
         backend: document.backend.map_or_else(|| BACKENDS[0].to_owned(), |(name, _)| name),
+        claims,
+        tables,
         stages,
         tasks,
     })
@@ -165,23 +184,6 @@ fn apply_sets(
         }
     }
     parameters
-}
-
-fn check_claims(document: &Document, errors: &mut Vec<PipelineError>) {
-    let Some(node) = &document.claims else { return };
-    match &node.data {
-        Data::Null => {}
-        Data::List(items) if items.is_empty() => {}
-        Data::List(_) => {
-            let message = "claims are not judged by this version";
-            let help = "leave `claims: []` for now";
-            errors.push(PipelineError::new(node.place.clone(), message).help(help));
-        }
-        _ => {
-            let message = format!("`claims` must be a list, and is {}", node.kind());
-            errors.push(PipelineError::new(node.place.clone(), message));
-        }
-    }
 }
 
 #[cfg(test)]

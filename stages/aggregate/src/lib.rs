@@ -22,7 +22,7 @@ use serde_json::Value;
 use table::{concat, read, write_csv, write_parquet};
 
 /// The metrics of `metrics.parquet`; every other column is a fact of the run.
-pub(crate) const METRICS: [&str; 29] = [
+pub const METRICS: [&str; 29] = [
     "id_acc",
     "ood_acc",
     "id_val_acc",
@@ -55,7 +55,10 @@ pub(crate) const METRICS: [&str; 29] = [
 ];
 
 /// Facts that tell runs of one group apart: never grouped by.
-pub(crate) const REPEATS: [&str; 2] = ["seed", "data_seed"];
+pub(crate) const REPEATS: [&str; 3] = ["seed", "data_seed", TASK];
+
+/// The column that names the task behind a run.
+const TASK: &str = "task";
 
 /// `with:` of an `aggregate` stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -110,10 +113,14 @@ impl Stage for Aggregate {
 
     fn run(&self, context: &mut Context) -> Result<(), StageError> {
         let params: AggregateParams = context.params()?;
-        let folders: Vec<_> = context.inputs("runs").iter().map(|a| a.path.clone()).collect();
+        let inputs = context.inputs("runs").iter();
+        let (folders, tasks): (Vec<_>, Vec<_>) = inputs.map(|a| (a.path.clone(), a.task.clone())).unzip();
         let mut metrics = Vec::new();
-        for (done, folder) in (1..).zip(&folders) {
-            metrics.push(read(&folder.join("metrics.parquet"))?);
+        for (done, (folder, task)) in (1..).zip(folders.iter().zip(tasks)) {
+            let mut run = read(&folder.join("metrics.parquet"))?;
+            let name = Column::new(TASK.into(), vec![task; run.height()]);
+            run.with_column(name).or_fail("cannot name the run", folder)?;
+            metrics.push(run);
             context.progress(done, folders.len() as u64, "run", "");
         }
         let output = context.output().to_path_buf();

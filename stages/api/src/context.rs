@@ -64,6 +64,13 @@ impl Context {
         self
     }
 
+    /// Sets what a report is told of the pipeline; for tests.
+    #[must_use]
+    pub fn with_pipeline(mut self, pipeline: PipelineSummary) -> Self {
+        self.spec.pipeline = Some(pipeline);
+        self
+    }
+
     /// The task's name.
     #[must_use]
     pub fn task(&self) -> &str {

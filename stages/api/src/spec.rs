@@ -46,7 +46,7 @@ pub struct InputSpec {
     pub path: PathBuf,
 }
 
-/// The shape of the pipeline, for a report that draws it.
+/// What a report is told of the pipeline: its shape, its claims and its tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PipelineSummary {
     /// `name:` of pipeline.yaml.
@@ -55,6 +55,12 @@ pub struct PipelineSummary {
     pub profile: Option<String>,
     /// Stages, each after those it needs.
     pub stages: Vec<StageSummary>,
+    /// `claims:`, with references replaced; checked when the file was read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<Params>,
+    /// `tables:`, the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<Params>,
 }
 
 /// A stage in a [`PipelineSummary`].

@@ -35,7 +35,7 @@ impl Verdict {
             Self::Supported => "supported",
             Self::Refuted => "refuted",
             Self::Inconclusive => "inconclusive",
-            Self::NotRun => "not run",
+            Self::NotRun => "not measured",
         }
     }
 }
@@ -49,6 +49,10 @@ pub struct Judgement {
     pub says: String,
     /// The metric, as the table names it.
     pub metric: String,
+    /// What was expected.
+    pub expect: Expect,
+    /// Whether the effect is a slope along an axis, and of which.
+    pub along: Option<String>,
     /// The verdict.
     pub verdict: Verdict,
     /// Number of pairs, or of slopes.
@@ -65,6 +69,14 @@ pub struct Judgement {
     pub superiority: Option<f64>,
     /// What a reader should know: too few seeds, missing runs.
     pub note: Option<String>,
+}
+
+impl Judgement {
+    /// Whether the metric is a fraction, which people read in points.
+    #[must_use]
+    pub fn is_share(&self) -> bool {
+        self.metric == "dead" || self.metric.contains("acc")
+    }
 }
 
 /// Judges all claims of a study against its runs.
@@ -91,6 +103,8 @@ fn measure(claim: &Claim, rows: &[Row]) -> Judgement {
         id: claim.id.clone(),
         says: claim.says.clone(),
         metric: metric.clone(),
+        expect: claim.expect,
+        along: claim.trend.as_ref().map(|t| t.over.clone()),
         verdict: Verdict::NotRun,
         n: 0,
         effect: None,
@@ -125,14 +139,14 @@ fn differences(compare: &Compare, rows: &[Row]) -> Result<Vec<f64>, String> {
         let found = runs::by_pair(rows, &selection, &compare.paired_by, &compare.metric)?;
         if found.is_empty() {
             let wanted = serde_json::to_string(&selection).unwrap_or_default();
-            return Err(format!("no runs for {name}: {wanted}"));
+            return Err(format!("not measured in this profile: no runs for {name}: {wanted}"));
         }
         Ok(found)
     };
     let (a, b) = (side(&compare.a, "a")?, side(&compare.b, "b")?);
     let both: Vec<f64> = a.iter().filter_map(|(pair, a)| Some(a - b.get(pair)?)).collect();
     if both.is_empty() {
-        return Err(format!("no {} has both a and b", compare.paired_by));
+        return Err(format!("not measured in this profile: no {} has both a and b", compare.paired_by));
     }
     Ok(both)
 }
@@ -147,7 +161,7 @@ fn slopes(trend: &Trend, rows: &[Row]) -> Result<Vec<f64>, String> {
         }
     }
     if axis.len() < 2 {
-        return Err(format!("fewer than two values of `{}` were run", trend.over));
+        return Err(format!("not measured in this profile: fewer than two values of `{}` were run", trend.over));
     }
     let mut columns = Vec::new();
     for value in axis.into_values() {
@@ -327,7 +341,7 @@ mod tests {
         assert_eq!(found.verdict, Verdict::NotRun);
         insta::assert_snapshot!(
             found.note.as_deref().unwrap(),
-            @r#"no runs for a: {"lambda":1.25,"method":"dissimilarity","n_bg":8.0}"#
+            @r#"not measured in this profile: no runs for a: {"lambda":1.25,"method":"dissimilarity","n_bg":8.0}"#
         );
         let mut wide = helps("greater");
         wide.compare.as_mut().unwrap().a.remove("lambda");

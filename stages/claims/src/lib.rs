@@ -3,11 +3,14 @@
 //! A [`Claim`] stands under `claims:` in pipeline.yaml. [`judge`] takes all of them together,
 //! because Holm's correction needs the whole family, and a table of runs; it returns a
 //! [`Judgement`] each, with the effect, its interval, p before and after the correction, and n.
+//! [`check`] finds what is wrong with a claim before anything runs.
 
+mod check;
 mod claim;
 mod judge;
 mod runs;
 
+pub use check::{Columns, check};
 pub use claim::{Claim, Compare, Expect, Trend};
 pub use judge::{Judgement, LEVEL, Verdict, judge};
-pub use runs::{Row, Selection};
+pub use runs::{Row, Selection, key as sort_key, matches};

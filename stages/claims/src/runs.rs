@@ -10,11 +10,15 @@ pub type Row = BTreeMap<String, Value>;
 /// Columns and the values they must have.
 pub type Selection = BTreeMap<String, Value>;
 
-/// Whether a run has all these values. Numbers compare as numbers, so `1` is `1.0`.
-pub(crate) fn matches(row: &Row, selection: &Selection) -> bool {
-    selection.iter().all(|(column, wanted)| match row.get(column) {
-        Some(found) => equal(found, wanted),
-        None => wanted.is_null(),
+/// Whether a run has all these values; of a list, any. Numbers compare as numbers, so `1` is `1.0`.
+#[must_use]
+pub fn matches(row: &Row, selection: &Selection) -> bool {
+    selection.iter().all(|(column, wanted)| {
+        let found = row.get(column).unwrap_or(&Value::Null);
+        match wanted {
+            Value::Array(any) => any.iter().any(|wanted| equal(found, wanted)),
+            wanted => equal(found, wanted),
+        }
     })
 }
 
@@ -34,7 +38,8 @@ pub(crate) fn number(row: &Row, metric: &str) -> Option<f64> {
 }
 
 /// A value as a key that sorts as the value does.
-pub(crate) fn key(value: &Value) -> String {
+#[must_use]
+pub fn key(value: &Value) -> String {
     match value.as_f64() {
         // Sign-magnitude to an ordered integer, so that keys sort as numbers do.
         Some(x) => {
@@ -73,7 +78,8 @@ pub(crate) fn by_pair(
 fn differing(a: &Row, b: &Row) -> String {
     let facts = a.iter().filter(|(column, value)| {
         let fact = value.is_string() || value.is_i64() || value.is_u64() || *column == "lambda";
-        fact && b.get(*column) != Some(value)
+        // The task's name tells every two runs apart and says nothing.
+        fact && *column != "task" && b.get(*column) != Some(value)
     });
     let names: Vec<_> = facts.map(|(column, _)| format!("`{column}`")).collect();
     if names.is_empty() { "nothing the table shows".to_owned() } else { names.join(", ") }

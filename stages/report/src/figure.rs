@@ -14,7 +14,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
-use crate::runs::{Run, distinct, main_lambda};
+use crate::runs::{Run, distinct, main_lambda, sweep};
 
 const SIZE: (u32, u32) = (900, 520);
 const BLUE: RGBColor = RGBColor(0, 114, 178);
@@ -112,17 +112,10 @@ fn against_backgrounds(runs: &[Run]) -> Option<Panel> {
 }
 
 fn against_lambda(runs: &[Run]) -> Option<Panel> {
-    // The N with the longest sweep.
-    let penalised = || runs.iter().filter(|r| r.lambda.is_some());
-    let reach =
-        |n: &i64| distinct(penalised().filter(|r| r.n_bg == *n).filter_map(|r| r.lambda)).len();
-    let n = distinct(penalised().map(|r| r.n_bg)).into_iter().max_by_key(reach)?;
-    let here: Vec<Run> =
-        runs.iter().filter(|r| r.n_bg == n && r.lambda.is_some()).cloned().collect();
+    let n = sweep(runs)?;
+    let swept = |r: &&Run| r.n_bg == n && r.lambda.is_some() && r.method == "dissimilarity";
+    let here: Vec<Run> = runs.iter().filter(swept).cloned().collect();
     let places = distinct(here.iter().filter_map(|r| r.lambda));
-    if places.len() < 2 {
-        return None;
-    }
     let lambda = |r: &Run| r.lambda;
     let dead = |l: &f64| {
         let at = here.iter().filter(|r| r.lambda == Some(*l));

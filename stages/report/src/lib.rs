@@ -1,12 +1,16 @@
 //! The `report` stage: figures, tables and one self-contained page.
 //!
-//! Writes `index.html` (no network: figures and samples are in it), `figures/*.svg` and `*.png`,
-//! and `tables/`. The bytes depend on the results and the shape of the pipeline alone.
+//! Writes `index.html` (no network: figures and samples are in it), `claims.json`, `figures/*.svg`
+//! and `*.png`, and `tables/`. The bytes depend on the results and the shape of the pipeline alone.
 
+mod data;
 mod figure;
 mod headline;
 mod page;
 mod runs;
+mod tables;
+mod text;
+mod verdicts;
 
 use std::fs;
 use std::path::Path;
@@ -15,6 +19,9 @@ use dissim_api::{Code, Context, Input, IoContext, ParamError, Params, Stage, Sta
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use tables::{Best, Format, TableSpec, check_table};
+use tables::Grid;
 
 /// `with:` of a `report` stage: nothing to choose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -57,7 +64,10 @@ impl Stage for Report {
     fn run(&self, context: &mut Context) -> Result<(), StageError> {
         let results = context.input("results")?.to_path_buf();
         let output = context.output().to_path_buf();
-        let runs = runs::read(&results.join("runs.parquet"))?;
+        let path = results.join("runs.parquet");
+        let table = runs::table(&path)?;
+        let runs = runs::read(&table, &path)?;
+        let rows = runs::generic(&table);
         for folder in ["figures", "tables"] {
             let folder = output.join(folder);
             fs::create_dir_all(&folder).or_fail("cannot make", &folder)?;
@@ -65,6 +75,17 @@ impl Stage for Report {
         for name in ["runs.csv", "summary.csv", "summary.md"] {
             let (from, to) = (results.join(name), output.join("tables").join(name));
             fs::copy(&from, &to).or_fail("cannot copy", &from)?;
+        }
+        let pipeline = context.pipeline().cloned();
+        let claims = pipeline.as_ref().map_or(&[][..], |p| &p.claims);
+        let verdicts = verdicts::write(claims, &rows, &output)?;
+        let mut grids = Vec::new();
+        for spec in pipeline.iter().flat_map(|p| &p.tables) {
+            let spec: TableSpec = serde_json::from_value(Value::Object(spec.clone()))
+                .map_err(|e| StageError::new(format!("a table cannot be read: {e}")))?;
+            let grid = Grid::of(spec, &rows);
+            tables::write(&grid, &output.join("tables"))?;
+            grids.push(grid);
         }
         let mut figures = Vec::new();
         for (done, panel) in (1..).zip(figure::panels(&runs)) {
@@ -80,10 +101,13 @@ impl Stage for Report {
             None => None,
         };
         let page = page::Page {
-            pipeline: context.pipeline().cloned(),
+            pipeline,
+            verdicts,
+            grids,
             headline: headline::sentences(&runs),
             figures,
             samples,
+            data: data::of(&table, &results, &runs)?,
             summary: read(&results.join("summary.md"))?,
             runs,
         };

@@ -1,18 +1,26 @@
 //! index.html: one page that needs no network.
 
 use dissim_api::{PipelineSummary, StageError};
+use dissim_claims::{Judgement, Verdict};
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::runs::Run;
+use crate::tables::{Cell, Grid};
+use crate::text;
+use crate::verdicts;
 
 const TEMPLATE: &str = include_str!("page.html");
+const CSS: &str = include_str!("page.css");
+const JS: &str = include_str!("page.js");
 
 /// Everything the page shows.
 pub(crate) struct Page {
     pub pipeline: Option<PipelineSummary>,
+    pub verdicts: Vec<Judgement>,
+    pub grids: Vec<Grid>,
     pub headline: Vec<String>,
     pub figures: Vec<Figure>,
     /// The sample grid, a PNG.
@@ -20,6 +28,8 @@ pub(crate) struct Page {
     /// `summary.md`.
     pub summary: String,
     pub runs: Vec<Run>,
+    /// What the charts are drawn from.
+    pub data: Value,
 }
 
 /// A figure as it stands in the page.
@@ -85,15 +95,89 @@ impl Page {
             "tasks": pipeline.map(|p| p.stages.iter().map(|s| s.tasks).sum::<usize>()),
             "drawing": pipeline.map(drawing),
             "headline": self.headline,
+            "css": CSS,
+            "js": JS,
+            "data": script(&self.data),
+            "tally": tally(&self.verdicts),
+            "claims": self.verdicts.iter().map(verdict).collect::<Vec<_>>(),
+            "tables": self.grids.iter().map(grid).collect::<Vec<_>>(),
             "figures": self.figures,
             "samples": self.samples.as_deref().map(base64),
             "summary": table(&self.summary),
-            "runs": self.runs,
+            "runs": self.runs.len(),
             "seeds": seeds,
             "version": env!("CARGO_PKG_VERSION"),
         });
         template.render(Serde(&view)).map_err(failed)
     }
+}
+
+/// JSON for a script element: no text in it can end the element.
+fn script(value: &Value) -> String {
+    value.to_string().replace('<', "\\u003c")
+}
+
+/// How many claims have each verdict.
+fn tally(judgements: &[Judgement]) -> Vec<Value> {
+    let verdicts =
+        [Verdict::Supported, Verdict::Refuted, Verdict::Inconclusive, Verdict::NotRun];
+    let count = |verdict: Verdict| {
+        let n = judgements.iter().filter(|j| j.verdict == verdict).count();
+        json!({ "n": n, "verdict": verdict.as_str(), "class": class(verdict) })
+    };
+    verdicts.map(count).into()
+}
+
+fn class(verdict: Verdict) -> String {
+    verdict.as_str().replace(' ', "-")
+}
+
+/// A claim as the page shows it.
+fn verdict(judgement: &Judgement) -> Value {
+    json!({
+        "id": judgement.id,
+        "says": judgement.says,
+        "verdict": judgement.verdict.as_str(),
+        "class": class(judgement.verdict),
+        "expected": verdicts::expectation(judgement.expect),
+        "effect": verdicts::effect(judgement),
+        "interval": verdicts::interval(judgement),
+        "along": judgement.along,
+        "p": judgement.p,
+        "p_holm": judgement.p_holm,
+        "n": judgement.n,
+        "superiority": judgement.superiority,
+        "note": judgement.note,
+    })
+}
+
+/// A declared table as the page shows it: text and a mark a cell.
+fn grid(grid: &Grid) -> Value {
+    let rows: Vec<_> = grid
+        .rows
+        .iter()
+        .zip(&grid.cells)
+        .map(|(row, cells)| {
+            let shown = |(cell, (group, _)): (&Option<Cell>, &(Vec<Value>, String))| {
+                cell.as_ref().map(|cell| {
+                    let (mean, half) = grid.text(cell);
+                    let facts = grid.spec.rows.iter().zip(row);
+                    let facts = facts.chain(grid.spec.columns.iter().zip(group));
+                    let filter: Vec<_> =
+                        facts.map(|(fact, v)| format!("{fact}={}", text::value(v))).collect();
+                    json!({ "mean": mean, "half": half, "n": cell.n, "mark": cell.mark, "filter": filter.join(" ") })
+                })
+            };
+            json!({
+                "facts": row.iter().map(text::value).collect::<Vec<_>>(),
+                "cells": cells.iter().zip(&grid.columns).map(shown).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({
+        "name": grid.spec.name, "caption": grid.spec.caption, "note": grid.note(),
+        "header": grid.header(), "facts": grid.spec.rows.len(), "rows": rows,
+    })
 }
 
 /// Header, rows and the text below a Markdown table.
@@ -110,7 +194,7 @@ fn table(markdown: &str) -> Table {
     Table { header, rows, note: note.trim().to_owned() }
 }
 
-const BOX: (usize, usize) = (132, 46);
+const BOX: (usize, usize) = (132, 60);
 const GAP: (usize, usize) = (44, 18);
 
 /// Stages in layers from left to right, each right of what it needs.

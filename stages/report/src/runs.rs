@@ -4,8 +4,10 @@ use std::fs::File;
 use std::path::Path;
 
 use dissim_api::{IoContext, StageError};
+use dissim_claims::Row;
 use polars::prelude::*;
 use serde::Serialize;
+use serde_json::{Number, Value};
 
 /// One run. Accuracies are fractions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -23,14 +25,38 @@ pub(crate) struct Run {
     pub dead: bool,
 }
 
-/// Reads `runs.parquet`.
+/// Reads a Parquet table.
 ///
 /// # Errors
-/// When the table is missing, damaged, or lacks a column.
-pub(crate) fn read(path: &Path) -> Result<Vec<Run>, StageError> {
+/// When it is missing or damaged.
+pub(crate) fn table(path: &Path) -> Result<DataFrame, StageError> {
     let file = File::open(path).or_fail("cannot read", path)?;
-    let table = ParquetReader::new(file).finish().or_fail("not a Parquet table", path)?;
-    rows(&table).or_fail("the table of runs cannot be read", path)
+    ParquetReader::new(file).finish().or_fail("not a Parquet table", path)
+}
+
+/// The runs in `runs.parquet`.
+///
+/// # Errors
+/// When the table lacks a column.
+pub(crate) fn read(table: &DataFrame, path: &Path) -> Result<Vec<Run>, StageError> {
+    rows(table).or_fail("the table of runs cannot be read", path)
+}
+
+/// Every row of a table, column to value: what claims and tables are made from.
+pub(crate) fn generic(table: &DataFrame) -> Vec<Row> {
+    let value = |column: &Column, i: usize| match column.get(i).unwrap_or(AnyValue::Null) {
+        AnyValue::Boolean(flag) => Value::Bool(flag),
+        AnyValue::String(text) => Value::String(text.to_owned()),
+        AnyValue::StringOwned(text) => Value::String(text.to_string()),
+        other => match (other.is_integer(), other.extract::<i64>(), other.extract::<f64>()) {
+            (true, Some(whole), _) => whole.into(),
+            // What is not finite has no place in JSON.
+            (_, _, Some(number)) => Number::from_f64(number).map_or(Value::Null, Value::Number),
+            _ => Value::Null,
+        },
+    };
+    let row = |i| table.columns().iter().map(|c| (c.name().to_string(), value(c, i))).collect();
+    (0..table.height()).map(row).collect()
 }
 
 fn rows(table: &DataFrame) -> PolarsResult<Vec<Run>> {
@@ -83,4 +109,12 @@ pub(crate) fn main_lambda(runs: &[Run]) -> Option<f64> {
         distinct(runs.iter().filter(|r| r.lambda == Some(*lambda)).map(|r| r.n_bg)).len()
     };
     lambdas.into_iter().rev().max_by_key(reach)
+}
+
+/// The N with the longest sweep of lambda, if one has more than one.
+pub(crate) fn sweep(runs: &[Run]) -> Option<i64> {
+    let swept = || runs.iter().filter(|r| r.method == "dissimilarity" && r.lambda.is_some());
+    let reach =
+        |n: &i64| distinct(swept().filter(|r| r.n_bg == *n).filter_map(|r| r.lambda)).len();
+    distinct(swept().map(|r| r.n_bg)).into_iter().max_by_key(reach).filter(|n| reach(n) > 1)
 }

@@ -1,0 +1,80 @@
+//! The study's claims, judged: `claims.json` for programs, `claims.md` for people.
+
+use std::fs;
+use std::path::Path;
+
+use dissim_api::{IoContext, Params, StageError};
+use dissim_claims::{Claim, Expect, Judgement, Row, judge};
+use serde_json::Value;
+
+use crate::text;
+
+/// Judges the claims against the runs and writes both files; nothing where there are no claims.
+///
+/// # Errors
+/// When a claim is not what it was checked to be, or a file cannot be written.
+pub(crate) fn write(
+    claims: &[Params],
+    runs: &[Row],
+    output: &Path,
+) -> Result<Vec<Judgement>, StageError> {
+    let parse = |claim: &Params| {
+        serde_json::from_value::<Claim>(Value::Object(claim.clone()))
+            .map_err(|e| StageError::new(format!("a claim cannot be read: {e}")))
+    };
+    let claims = claims.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let judgements = judge(&claims, runs);
+    let path = output.join("claims.json");
+    let mut json = serde_json::to_string_pretty(&judgements).or_fail("cannot format", &path)?;
+    json.push('\n');
+    fs::write(&path, json).or_fail("cannot write", &path)?;
+    if !judgements.is_empty() {
+        let path = output.join("tables/claims.md");
+        fs::write(&path, markdown(&judgements)).or_fail("cannot write", &path)?;
+    }
+    Ok(judgements)
+}
+
+/// The verdicts as a table.
+fn markdown(judgements: &[Judgement]) -> String {
+    let mut out = "| claim | verdict | effect | 95 % interval | p | corrected p | n |\n|:--|:--|--:|:-:|--:|--:|--:|\n".to_owned();
+    for judgement in judgements {
+        let p = |p: Option<f64>| p.map_or("-".to_owned(), |p| format!("{p:.4}"));
+        out += &format!(
+            "| {} | {} | {} | {} | {} | {} | {} |\n",
+            text::markdown(&judgement.says),
+            judgement.verdict.as_str(),
+            effect(judgement),
+            interval(judgement),
+            p(judgement.p),
+            p(judgement.p_holm),
+            judgement.n,
+        );
+    }
+    out + "\nEffect: mean paired difference in points, or mean slope a step of the axis; BCa bootstrap interval; two-sided sign-flip p, corrected by Holm over all claims.\n"
+}
+
+/// The effect as people read it: points for fractions, else the number.
+pub(crate) fn effect(judgement: &Judgement) -> String {
+    judgement.effect.map_or("-".to_owned(), |e| scaled(judgement, e))
+}
+
+/// Its interval.
+pub(crate) fn interval(judgement: &Judgement) -> String {
+    judgement.interval.map_or("-".to_owned(), |[low, high]| {
+        format!("{} to {}", scaled(judgement, low), scaled(judgement, high))
+    })
+}
+
+fn scaled(judgement: &Judgement, value: f64) -> String {
+    if judgement.is_share() { format!("{:+.1}", value * 100.0) } else { format!("{value:+.3}") }
+}
+
+/// What was expected, in a word.
+pub(crate) fn expectation(expect: Expect) -> &'static str {
+    match expect {
+        Expect::Greater => "greater",
+        Expect::Less => "less",
+        Expect::None => "no difference",
+    }
+}
