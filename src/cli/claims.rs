@@ -43,7 +43,11 @@ pub(super) fn claims(cli: &Cli, args: &ClaimsArgs, registry: &Registry) -> Resul
             "error: the claims are not judged for the pipeline as it stands\n  help: dissim run{profile}, or dissim report{profile} for the runs that are there\n"
         )));
     };
-    if args.json { print_json(&judgements)? } else { print(&page(&judgements))? }
+    if args.json {
+        print_json(&judgements)?
+    } else {
+        print(&page(&judgements))?
+    }
     let refuted = judgements.iter().any(|j| j.verdict == Verdict::Refuted);
     if args.strict && refuted { Err(Failure::Task) } else { Ok(()) }
 }
@@ -61,8 +65,7 @@ fn page(judgements: &[Judgement]) -> String {
         }
         text.push('\n');
     }
-    let verdicts =
-        [Verdict::Supported, Verdict::Refuted, Verdict::Inconclusive, Verdict::NotRun];
+    let verdicts = [Verdict::Supported, Verdict::Refuted, Verdict::Inconclusive, Verdict::NotRun];
     let counts = verdicts.map(|verdict| {
         let count = judgements.iter().filter(|j| j.verdict == verdict).count();
         format!("{count} {}", verdict.as_str())

@@ -26,6 +26,8 @@ fn study(needs: &[Vec<Arc<[usize]>>]) -> Study {
         root: "/".into(),
         profile: None,
         backend: "flex".into(),
+        claims: Vec::new(),
+        tables: Vec::new(),
         stages: Vec::new(),
         tasks: needs.iter().enumerate().map(task).collect(),
     }

@@ -34,7 +34,8 @@ pub(super) fn read(
     let mut names = BTreeSet::new();
     for item in items {
         if !matches!(item.data, Data::Map(_)) {
-            let message = format!("an entry of `{}` must be a map, and is {}", key.name, item.kind());
+            let message =
+                format!("an entry of `{}` must be a map, and is {}", key.name, item.kind());
             errors.push(PipelineError::new(item.place.clone(), message));
             continue;
         }
@@ -60,7 +61,11 @@ fn located(error: ParamError, item: &Node, columns: &ResultColumns) -> PipelineE
         let found = node.entries().iter().find(|(key, _)| key.name == part);
         let Some((key, inner)) = found else { break };
         // A map is shown by its name: the rest of it may fill many lines.
-        place = if matches!(inner.data, Data::Map(_) | Data::List(_)) { &key.place } else { &inner.place };
+        place = if matches!(inner.data, Data::Map(_) | Data::List(_)) {
+            &key.place
+        } else {
+            &inner.place
+        };
         node = inner;
     }
     let help = suggestion_for(&error.message, columns);

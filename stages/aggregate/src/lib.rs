@@ -114,7 +114,8 @@ impl Stage for Aggregate {
     fn run(&self, context: &mut Context) -> Result<(), StageError> {
         let params: AggregateParams = context.params()?;
         let inputs = context.inputs("runs").iter();
-        let (folders, tasks): (Vec<_>, Vec<_>) = inputs.map(|a| (a.path.clone(), a.task.clone())).unzip();
+        let (folders, tasks): (Vec<_>, Vec<_>) =
+            inputs.map(|a| (a.path.clone(), a.task.clone())).unzip();
         let mut metrics = Vec::new();
         for (done, (folder, task)) in (1..).zip(folders.iter().zip(tasks)) {
             let mut run = read(&folder.join("metrics.parquet"))?;

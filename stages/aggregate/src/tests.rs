@@ -117,13 +117,16 @@ fn runs_are_sorted_and_name_their_task() {
     result.unwrap();
     let runs = read(&folder.path().join("out/runs.parquet")).unwrap();
     let tasks: Vec<_> = runs.column("task").unwrap().str().unwrap().iter().flatten().collect();
-    assert_eq!(tasks, [
-        "evaluate[dissimilarity,seed=0]",
-        "evaluate[dissimilarity,seed=1]",
-        "evaluate[dissimilarity,seed=2]",
-        "evaluate[erm,seed=0]",
-        "evaluate[erm,seed=1]",
-    ]);
+    assert_eq!(
+        tasks,
+        [
+            "evaluate[dissimilarity,seed=0]",
+            "evaluate[dissimilarity,seed=1]",
+            "evaluate[dissimilarity,seed=2]",
+            "evaluate[erm,seed=0]",
+            "evaluate[erm,seed=1]",
+        ]
+    );
     let epochs = read(&folder.path().join("out/epochs.parquet")).unwrap();
     assert_eq!(epochs.height(), 5 * 2);
     // An epoch keeps the lambda that it had; the run's does not hide it.

@@ -38,7 +38,9 @@ pub fn check(claim: &Params, columns: &Columns) -> Vec<ParamError> {
                         resolve::<Compare>(map).err().unwrap_or_default()
                     }
                     Some(Value::Object(map)) => resolve::<Trend>(map).err().unwrap_or_default(),
-                    Some(_) => vec![ParamError { name: None, message: format!("`{part}` must be a map") }],
+                    Some(_) => {
+                        vec![ParamError { name: None, message: format!("`{part}` must be a map") }]
+                    }
                     None => Vec::new(),
                 };
                 errors.extend(shape.into_iter().map(|e| within(part, e)));

@@ -146,7 +146,10 @@ fn differences(compare: &Compare, rows: &[Row]) -> Result<Vec<f64>, String> {
     let (a, b) = (side(&compare.a, "a")?, side(&compare.b, "b")?);
     let both: Vec<f64> = a.iter().filter_map(|(pair, a)| Some(a - b.get(pair)?)).collect();
     if both.is_empty() {
-        return Err(format!("not measured in this profile: no {} has both a and b", compare.paired_by));
+        return Err(format!(
+            "not measured in this profile: no {} has both a and b",
+            compare.paired_by
+        ));
     }
     Ok(both)
 }
@@ -161,7 +164,10 @@ fn slopes(trend: &Trend, rows: &[Row]) -> Result<Vec<f64>, String> {
         }
     }
     if axis.len() < 2 {
-        return Err(format!("not measured in this profile: fewer than two values of `{}` were run", trend.over));
+        return Err(format!(
+            "not measured in this profile: fewer than two values of `{}` were run",
+            trend.over
+        ));
     }
     let mut columns = Vec::new();
     for value in axis.into_values() {

@@ -18,7 +18,11 @@ const FACTS: [&str; 6] = ["n_bg", "method", "lambda", "seed", "data_seed", "epoc
 /// When a table is damaged.
 pub(crate) fn of(runs: &DataFrame, results: &Path, typed: &[Run]) -> Result<Value, StageError> {
     let epochs = results.join("epochs.parquet");
-    let epochs = if epochs.is_file() { columnar(&slim(table(&epochs)?)) } else { columnar(&DataFrame::empty()) };
+    let epochs = if epochs.is_file() {
+        columnar(&slim(table(&epochs)?))
+    } else {
+        columnar(&DataFrame::empty())
+    };
     let metrics = runs.columns().iter().filter(|c| is_metric(c)).map(|c| c.name().as_str());
     let varying = runs.columns().iter().filter(|c| varies(c)).map(|c| c.name().as_str());
     let (sweep_n, dead) = sweep(typed).map_or((None, Vec::new()), |n| (Some(n), dead(typed, n)));
@@ -37,7 +41,8 @@ pub(crate) fn of(runs: &DataFrame, results: &Path, typed: &[Run]) -> Result<Valu
 
 /// Fractions and flags are what runs are measured by, but for the knobs that are fractions.
 fn is_metric(column: &Column) -> bool {
-    let knob = ["lambda", "lr", "tau", "offset", "alpha", "weight_decay"].contains(&column.name().as_str());
+    let knob = ["lambda", "lr", "tau", "offset", "alpha", "weight_decay"]
+        .contains(&column.name().as_str());
     matches!(column.dtype(), DataType::Float64 | DataType::Boolean) && !knob
 }
 
@@ -61,7 +66,8 @@ fn columnar(table: &DataFrame) -> Value {
 /// Six digits say enough in a curve; facts that no curve needs are left out.
 fn slim(epochs: DataFrame) -> DataFrame {
     let columns = epochs.columns().iter().filter_map(|column| {
-        let numeric = column.dtype().is_primitive_numeric() && !FACTS.contains(&column.name().as_str());
+        let numeric =
+            column.dtype().is_primitive_numeric() && !FACTS.contains(&column.name().as_str());
         if !numeric {
             return FACTS.contains(&column.name().as_str()).then(|| column.clone());
         }

@@ -20,8 +20,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use tables::{Best, Format, TableSpec, check_table};
 use tables::Grid;
+pub use tables::{Best, Format, TableSpec, check_table};
 
 /// `with:` of a `report` stage: nothing to choose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

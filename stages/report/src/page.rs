@@ -119,8 +119,7 @@ fn script(value: &Value) -> String {
 
 /// How many claims have each verdict.
 fn tally(judgements: &[Judgement]) -> Vec<Value> {
-    let verdicts =
-        [Verdict::Supported, Verdict::Refuted, Verdict::Inconclusive, Verdict::NotRun];
+    let verdicts = [Verdict::Supported, Verdict::Refuted, Verdict::Inconclusive, Verdict::NotRun];
     let count = |verdict: Verdict| {
         let n = judgements.iter().filter(|j| j.verdict == verdict).count();
         json!({ "n": n, "verdict": verdict.as_str(), "class": class(verdict) })

@@ -114,7 +114,6 @@ pub(crate) fn main_lambda(runs: &[Run]) -> Option<f64> {
 /// The N with the longest sweep of lambda, if one has more than one.
 pub(crate) fn sweep(runs: &[Run]) -> Option<i64> {
     let swept = || runs.iter().filter(|r| r.method == "dissimilarity" && r.lambda.is_some());
-    let reach =
-        |n: &i64| distinct(swept().filter(|r| r.n_bg == *n).filter_map(|r| r.lambda)).len();
+    let reach = |n: &i64| distinct(swept().filter(|r| r.n_bg == *n).filter_map(|r| r.lambda)).len();
     distinct(swept().map(|r| r.n_bg)).into_iter().max_by_key(reach).filter(|n| reach(n) > 1)
 }

@@ -16,7 +16,9 @@ fn results(folder: &Path) {
     let (mut n_bg, mut method, mut lambda, mut seed) = (vec![], vec![], vec![], vec![]);
     let (mut id, mut ood, mut dead, mut task) = (vec![], vec![], vec![], vec![]);
     for n in [4i64, 8] {
-        for (name, value) in [("erm", None), ("dissimilarity", Some(0.5)), ("dissimilarity", Some(1.25))] {
+        for (name, value) in
+            [("erm", None), ("dissimilarity", Some(0.5)), ("dissimilarity", Some(1.25))]
+        {
             for s in 0..7i64 {
                 n_bg.push(n);
                 method.push(name);
@@ -112,7 +114,9 @@ fn figures_tables_and_verdicts_are_written() {
         let reader = png::Decoder::new(std::io::BufReader::new(png)).read_info().unwrap();
         assert_eq!((reader.info().width, reader.info().height), (1800, 1040));
     }
-    for name in ["ood.csv", "ood.parquet", "ood.md", "ood.tex", "claims.md", "runs.csv", "summary.md"] {
+    for name in
+        ["ood.csv", "ood.parquet", "ood.md", "ood.tex", "claims.md", "runs.csv", "summary.md"]
+    {
         assert!(out.join("tables").join(name).is_file(), "{name}");
     }
     let claims: Value = serde_json::from_str(&text(&folder, "claims.json")).unwrap();

@@ -64,16 +64,20 @@ mod tests {
 
     #[test]
     fn values_in_words() {
-        let shown: Vec<_> = [json!(null), json!("a"), json!(1.0), json!(0.25), json!(8), json!(true)]
-            .iter()
-            .map(value)
-            .collect();
+        let shown: Vec<_> =
+            [json!(null), json!("a"), json!(1.0), json!(0.25), json!(8), json!(true)]
+                .iter()
+                .map(value)
+                .collect();
         assert_eq!(shown, ["-", "a", "1", "0.25", "8", "true"]);
     }
 
     #[test]
     fn latex_and_markdown_are_escaped() {
-        assert_eq!(latex(r"50% of a_b & \c{d} λ 漢"), r"50\% of a\_b \& \textbackslash{}c\{d\} $\lambda$ \texttt{U+6F22}");
+        assert_eq!(
+            latex(r"50% of a_b & \c{d} λ 漢"),
+            r"50\% of a\_b \& \textbackslash{}c\{d\} $\lambda$ \texttt{U+6F22}"
+        );
         assert_eq!(markdown("a|b <i>*c*\n"), "a\\|b &lt;i>\\*c\\* ");
     }
 }

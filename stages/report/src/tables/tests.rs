@@ -92,7 +92,8 @@ fn csv_and_parquet_hold_the_same_cells() {
     assert_eq!(csv.lines().count(), 1 + 4);
     let table = crate::runs::table(&folder.path().join("ood.parquet")).unwrap();
     assert_eq!(table.height(), 4);
-    let means: Vec<f64> = crate::runs::generic(&table).iter().map(|r| r["mean"].as_f64().unwrap()).collect();
+    let means: Vec<f64> =
+        crate::runs::generic(&table).iter().map(|r| r["mean"].as_f64().unwrap()).collect();
     for (line, mean) in csv.lines().skip(1).zip(means) {
         let found: f64 = line.split(',').nth(5).unwrap().parse().unwrap();
         assert!((found - mean).abs() < 1e-12);
@@ -105,13 +106,19 @@ fn csv_and_parquet_hold_the_same_cells() {
 fn the_latex_compiles() {
     let engine = Command::new("pdflatex").arg("--version").stdout(Stdio::null()).status();
     if !engine.is_ok_and(|s| s.success()) {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has no pdflatex: apt-get install texlive-latex-recommended");
-        eprintln!("skipped: no pdflatex here (Debian: texlive-latex-base, texlive-latex-recommended)");
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "CI has no pdflatex: apt-get install texlive-latex-recommended"
+        );
+        eprintln!(
+            "skipped: no pdflatex here (Debian: texlive-latex-base, texlive-latex-recommended)"
+        );
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let mut hostile = grid();
-    hostile.spec.caption = r##"\input{/etc/passwd} 50% #1 $x_1^2$ ~ {λ} 漢字 <a|b> "q" ± é"##.into();
+    hostile.spec.caption =
+        r##"\input{/etc/passwd} 50% #1 $x_1^2$ ~ {λ} 漢字 <a|b> "q" ± é"##.into();
     let text = format!(
         "\\documentclass{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n{}{}\\end{{document}}\n",
         grid().latex(),

@@ -46,7 +46,8 @@ fn frame(grid: &Grid) -> PolarsResult<DataFrame> {
     for (i, fact) in grid.spec.columns.iter().enumerate() {
         // A fact may make rows and columns at once; the table needs it once.
         if !grid.spec.rows.contains(fact) {
-            let values: Vec<_> = cells.iter().map(|(_, group, ..)| text::value(&group[i])).collect();
+            let values: Vec<_> =
+                cells.iter().map(|(_, group, ..)| text::value(&group[i])).collect();
             columns.push(Column::new(fact.as_str().into(), values));
         }
     }
@@ -55,7 +56,8 @@ fn frame(grid: &Grid) -> PolarsResult<DataFrame> {
         Column::new(name.into(), cells.iter().map(|(.., c)| value(c)).collect::<Vec<_>>())
     };
     columns.push(Column::new("metric".into(), metrics));
-    columns.push(Column::new("n".into(), cells.iter().map(|(.., c)| c.n as i64).collect::<Vec<_>>()));
+    columns
+        .push(Column::new("n".into(), cells.iter().map(|(.., c)| c.n as i64).collect::<Vec<_>>()));
     columns.push(number("mean", |c| Some(c.mean)));
     columns.push(number("low", |c| c.interval.map(|i| i.0)));
     columns.push(number("high", |c| c.interval.map(|i| i.1)));
