@@ -12,6 +12,7 @@
 
 pub mod cli;
 pub mod digest;
+pub mod estimate;
 pub mod execute;
 mod expand;
 pub mod graph;
@@ -22,4 +23,5 @@ pub mod plan;
 pub mod policy;
 pub mod publish;
 pub mod registry;
+pub mod schema;
 pub mod store;

@@ -35,6 +35,13 @@ impl Registry {
         Self { stages: stages.into_iter().map(|s| (s.kind(), s)).collect() }
     }
 
+    /// The same with one more kind, or with another stage for a kind it has.
+    #[must_use]
+    pub fn with(mut self, stage: Arc<dyn Stage>) -> Self {
+        self.stages.insert(stage.kind(), stage);
+        self
+    }
+
     /// The stage of that kind.
     #[must_use]
     pub fn get(&self, kind: &str) -> Option<&Arc<dyn Stage>> {

@@ -1,12 +1,20 @@
 //! The command line: one file a command.
 
+mod audit;
+mod bundle;
+mod cache;
 mod claims;
+mod complete;
+mod diff;
 mod graph;
+mod plan;
 mod run;
 mod runs;
+mod schema;
 mod show;
 mod status;
 mod target;
+mod units;
 mod watch;
 mod why;
 
@@ -38,7 +46,7 @@ struct Cli {
 #[derive(Debug, Clone, Args)]
 struct Selection {
     /// The profile, in place of default_profile.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::profiles())]
     profile: Option<String>,
     /// Sets a parameter, or any value by its path: seeds=5, stages.train.with.epochs=3.
     #[arg(long, value_name = "NAME=VALUE")]
@@ -53,6 +61,8 @@ enum Command {
     Runs(runs::RunsArgs),
     /// Hits, misses and failures, stage by stage.
     Status(status::StatusArgs),
+    /// What would run, and how long it will take by what it took before.
+    Plan(plan::PlanArgs),
     /// What makes a task stale: the parameter, file, code or upstream task, old -> new.
     Why(why::WhyArgs),
     /// Parameters, inputs, outputs, metrics and provenance of a task.
@@ -63,6 +73,21 @@ enum Command {
     Graph(graph::GraphArgs),
     /// What the runs say of the study's claims: verdict, effect, interval, corrected p.
     Claims(claims::ClaimsArgs),
+    /// Two tasks side by side: parameters, inputs, outputs, metrics.
+    Diff(diff::DiffArgs),
+    /// Runs cached tasks again and compares what comes out, byte for byte; exit code 1 where any
+    /// differs.
+    Audit(audit::AuditArgs),
+    /// Writes the study and what is cached for it to one file.
+    Export(bundle::ExportArgs),
+    /// Takes in what `export` wrote: its tasks are hits then.
+    Import(bundle::ImportArgs),
+    /// A script that makes a shell complete commands, options and task names.
+    Completions(complete::CompletionsArgs),
+    /// JSON Schema of pipeline.yaml, for editors.
+    Schema(schema::SchemaArgs),
+    /// Looks after the store: verify, gc, stat.
+    Cache(cache::CacheArgs),
     /// Runs one task from its spec; what the runner starts for every miss.
     #[command(hide = true)]
     Task {
@@ -98,6 +123,7 @@ type Result<T> = std::result::Result<T, Failure>;
 /// wrong, 130 when interrupted.
 #[must_use]
 pub fn main() -> ExitCode {
+    complete::answer();
     let cli = Cli::parse();
     let registry = Registry::builtin();
     let result = match &cli.command {
@@ -112,6 +138,14 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::show(&cli, args, &registry),
         Command::Log(args) => show::log(&cli, args, &registry),
         Command::Claims(args) => claims::claims(&cli, args, &registry),
+        Command::Plan(args) => plan::plan(&cli, args, &registry),
+        Command::Diff(args) => diff::diff(&cli, args, &registry),
+        Command::Audit(args) => audit::audit(&cli, args, &registry),
+        Command::Export(args) => bundle::export(&cli, args, &registry),
+        Command::Import(args) => bundle::import(args),
+        Command::Completions(args) => complete::completions(args),
+        Command::Schema(args) => schema::schema(args, &registry),
+        Command::Cache(args) => cache::cache(&cli, args, &registry),
         Command::Graph(args) => graph::graph(&cli, args, &registry),
     };
     match result {
@@ -127,7 +161,7 @@ pub fn main() -> ExitCode {
 }
 
 impl Cli {
-    /// The file of the pipeline.
+    /// The pipeline's file: the one that was named, or the nearest.
     fn pipeline(&self) -> Result<PathBuf> {
         self.file.clone().map_or_else(find_pipeline, Ok)
     }

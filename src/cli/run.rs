@@ -23,6 +23,7 @@ use crate::store::Store;
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// Stages, tasks or globs of task names; all by default.
+    #[arg(add = super::complete::targets())]
     targets: Vec<String>,
     #[command(flatten)]
     selection: Selection,
@@ -127,9 +128,10 @@ fn last_line(summary: &Summary, seconds: f64, page: Option<&Path>) -> String {
         skipped => format!(", {skipped} not run"),
     };
     let Summary { tasks, cached, ran, failed, .. } = summary;
+    let noun = if *tasks == 1 { "task" } else { "tasks" };
     let (failed, took, saved) = (failed.len(), execute::seconds(seconds), saved(summary));
     format!(
-        "{tasks} tasks: {cached} cached, {ran} ran, {failed} failed{skipped} | {took}{saved}{page}"
+        "{tasks} {noun}: {cached} cached, {ran} ran, {failed} failed{skipped} | {took}{saved}{page}"
     )
 }
 
@@ -206,6 +208,7 @@ fn dry_run(
             }
             State::Broken(why) => {
                 runs += 1;
+                let why = why.lines().map(str::trim).collect::<Vec<_>>().join("; ");
                 text += &format!("would fail {name}: {why}\n");
             }
         }

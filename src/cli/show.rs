@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use clap::Args;
 use serde_json::json;
 
+use super::units::bytes;
 use super::{Cli, Failure, Result, Selection, print, print_json, runs, target};
 use crate::execute;
 use crate::plan::{Planner, State};
@@ -15,7 +16,7 @@ use crate::store::{Record, Store};
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
     /// Stages, tasks or globs of task names; or a run of `dissim runs`, `last` being the last.
-    #[arg(required = true)]
+    #[arg(required = true, add = super::complete::targets())]
     targets: Vec<String>,
     #[command(flatten)]
     selection: Selection,
@@ -27,6 +28,7 @@ pub(super) struct ShowArgs {
 #[derive(Debug, Args)]
 pub(super) struct LogArgs {
     /// A task.
+    #[arg(add = super::complete::targets())]
     target: String,
     #[command(flatten)]
     selection: Selection,
@@ -109,15 +111,6 @@ fn section(heading: &str, rows: impl Iterator<Item = (String, String)>) -> Strin
     let lines: String =
         rows.iter().map(|(name, value)| format!("    {name:width$}  {value}\n")).collect();
     if rows.is_empty() { String::new() } else { format!("  {heading}\n{lines}") }
-}
-
-fn bytes(n: u64) -> String {
-    match n {
-        0..1_000 => format!("{n} B"),
-        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
-        _ => format!("{:.1} GB", n as f64 / 1e9),
-    }
 }
 
 pub(super) fn log(cli: &Cli, args: &LogArgs, registry: &Registry) -> Result<()> {

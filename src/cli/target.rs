@@ -34,6 +34,12 @@ pub(super) fn select(study: &Study, targets: &[String]) -> Result<BTreeSet<TaskI
     Ok(selected)
 }
 
+/// The targets and all that they need.
+pub(super) fn with_needs(study: &Study, targets: &BTreeSet<TaskId>) -> BTreeSet<TaskId> {
+    let wanted = crate::execute::wanted(study, targets);
+    (0..wanted.len()).filter(|&task| wanted[task]).collect()
+}
+
 fn matching(study: &Study, target: &str) -> Vec<TaskId> {
     if let Some(stage) = study.stages.iter().find(|s| s.name == target) {
         return stage.tasks.clone().collect();

@@ -14,6 +14,7 @@ use crate::store::Store;
 #[derive(Debug, Args)]
 pub(super) struct WhyArgs {
     /// Stages, tasks or globs of task names; all by default.
+    #[arg(add = super::complete::targets())]
     targets: Vec<String>,
     #[command(flatten)]
     selection: Selection,

@@ -1,5 +1,6 @@
 //! Runs what is not in the store: ready tasks first, as many at once as there are jobs.
 
+mod audit;
 mod edges;
 mod events;
 mod process;
@@ -19,6 +20,7 @@ use crate::plan::Planner;
 use crate::policy::Resources;
 use crate::store::Store;
 
+pub use audit::{Audited, audit};
 pub(crate) use edges::wanted;
 pub use events::Events;
 pub use process::{Cancel, serve_task};

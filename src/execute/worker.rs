@@ -169,32 +169,8 @@ impl<'a> Job<'a> {
     /// Lays out inputs, an empty output folder and the spec.
     fn prepare(&self) -> io::Result<TaskSpec> {
         let _ = fs::remove_dir_all(&self.folder);
-        let output = self.folder.join("output");
-        fs::create_dir_all(&output)?;
-        let mut inputs = BTreeMap::new();
-        for (name, artifacts) in &self.description.inputs {
-            let mut specs = Vec::new();
-            for (i, input) in artifacts.iter().enumerate() {
-                let path = self.folder.join("inputs").join(name).join(i.to_string());
-                self.store.materialise(&input.artifact, &path)?;
-                specs.push(dissim_api::InputArtifact { task: input.task.clone(), path });
-            }
-            inputs.insert(name.clone(), specs);
-        }
-        let spec = TaskSpec {
-            version: TaskSpec::VERSION,
-            task: self.study.tasks[self.task].name.clone(),
-            kind: self.description.kind.clone(),
-            params: self.description.params.clone(),
-            inputs,
-            output,
-            scratch: self.store.scratch(&self.key)?,
-            project: self.study.root.clone(),
-            backend: self.study.backend.clone(),
-            pipeline: self.description.pipeline.clone(),
-        };
-        fs::write(self.folder.join("spec.json"), serde_json::to_vec_pretty(&spec)?)?;
-        Ok(spec)
+        let scratch = self.store.scratch(&self.key)?;
+        lay_out(self.study, self.store, self.task, &self.description, &self.folder, scratch)
     }
 
     /// A project file that is not what the key says it was: the result is of neither.
@@ -214,6 +190,43 @@ impl<'a> Job<'a> {
         self.planner.index().put_latest(&self.study.tasks[self.task].name, &self.key)?;
         Ok(failure(why, log, &kept))
     }
+}
+
+/// Puts inputs, an empty output folder and the spec into `folder`.
+pub(super) fn lay_out(
+    study: &Study,
+    store: &Store,
+    task: TaskId,
+    description: &Description,
+    folder: &Path,
+    scratch: PathBuf,
+) -> io::Result<TaskSpec> {
+    let output = folder.join("output");
+    fs::create_dir_all(&output)?;
+    let mut inputs = BTreeMap::new();
+    for (name, artifacts) in &description.inputs {
+        let mut specs = Vec::new();
+        for (i, input) in artifacts.iter().enumerate() {
+            let path = folder.join("inputs").join(name).join(i.to_string());
+            store.materialise(&input.artifact, &path)?;
+            specs.push(dissim_api::InputArtifact { task: input.task.clone(), path });
+        }
+        inputs.insert(name.clone(), specs);
+    }
+    let spec = TaskSpec {
+        version: TaskSpec::VERSION,
+        task: study.tasks[task].name.clone(),
+        kind: description.kind.clone(),
+        params: description.params.clone(),
+        inputs,
+        output,
+        scratch,
+        project: study.root.clone(),
+        backend: study.backend.clone(),
+        pipeline: description.pipeline.clone(),
+    };
+    fs::write(folder.join("spec.json"), serde_json::to_vec_pretty(&spec)?)?;
+    Ok(spec)
 }
 
 /// A failure with the end of its log and where the whole log is.

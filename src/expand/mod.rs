@@ -38,6 +38,7 @@ pub(crate) fn expand(
         for (entry, stage) in document.stages.iter().zip(&kinds) {
             if let Some(stage) = stage {
                 check_parameters(entry, stage.as_ref(), values, errors);
+                let _ = grid::combinations(entry, values, errors);
             }
         }
         return None;
@@ -107,7 +108,7 @@ fn check_parameters(
     {
         let known = properties(stage);
         for error in found {
-            let place = error.name.as_deref().and_then(|n| place_of(entry, n));
+            let place = error.name.as_deref().and_then(|n| place_of(entry, n, &known));
             if let Some(place) = place {
                 errors.push(parameter_error(place, &error, &known));
             }
@@ -131,12 +132,14 @@ fn properties(stage: &dyn Stage) -> BTreeSet<String> {
     properties.map(|p| p.keys().cloned().collect()).unwrap_or_default()
 }
 
-/// Where a parameter is written: under `with`, or as an axis.
-fn place_of(entry: &StageEntry, name: &str) -> Option<Place> {
+/// Where a parameter is written: under `with`, or as an axis. Its value, or its name where that is
+/// what is wrong.
+fn place_of(entry: &StageEntry, name: &str, known: &BTreeSet<String>) -> Option<Place> {
     let axes = entry.grids.iter().flatten();
     let mut written = entry.with.iter().chain(axes);
     let (key, node) = written.find(|(key, _)| key.name == name)?;
-    Some(if matches!(node.place, Place::Nowhere) { key.place.clone() } else { node.place.clone() })
+    let of_name = !known.contains(name) || matches!(node.place, Place::Nowhere);
+    Some(if of_name { key.place.clone() } else { node.place.clone() })
 }
 
 fn parameter_error(
@@ -176,7 +179,7 @@ impl Expansion {
         if let (Some(with), Some(combinations)) = (with, combinations)
             && errors.len() == before
         {
-            self.check_axes(entry, stage.kind(), &known, &needs, errors);
+            self.check_axes(entry, stage.as_ref(), &known, &needs, errors);
             let builder = Builder {
                 entry,
                 stage: stage.as_ref(),
@@ -250,11 +253,12 @@ impl Expansion {
     fn check_axes(
         &self,
         entry: &StageEntry,
-        kind: &str,
+        stage: &dyn Stage,
         known: &BTreeSet<String>,
         needs: &[InputRefs],
         errors: &mut Vec<PipelineError>,
     ) {
+        let (kind, open) = (stage.kind(), stage.traits().open_axes);
         let joined = needs.iter().filter(|n| n.group.is_none()).flat_map(|n| &n.upstreams);
         let upstream: BTreeSet<&str> = joined
             .flat_map(|u| &u.tasks)
@@ -266,7 +270,7 @@ impl Expansion {
                 let message = format!("`{axis}` is an axis and stands under `with` too");
                 errors.push(PipelineError::new(key.place.clone(), message));
             }
-            if !known.contains(axis) && !upstream.contains(axis) {
+            if !open && !known.contains(axis) && !upstream.contains(axis) {
                 let message = format!(
                     "axis `{axis}` is neither a parameter of kind `{kind}` nor an axis of what it needs"
                 );
@@ -384,11 +388,15 @@ impl Builder<'_> {
                 params.insert(axis.clone(), value.clone());
             }
         }
+        if self.stage.traits().open_axes {
+            put_open_axes(&mut params, own, self.known);
+        }
         let resolved = match self.stage.resolve(&params) {
             Ok(resolved) => resolved,
             Err(found) => {
                 for error in found {
-                    let place = error.name.as_deref().and_then(|n| place_of(self.entry, n));
+                    let place =
+                        error.name.as_deref().and_then(|n| place_of(self.entry, n, self.known));
                     let place = place.unwrap_or_else(|| self.entry.key.place.clone());
                     errors.push(parameter_error(place, &error, self.known));
                 }
@@ -417,6 +425,19 @@ impl Builder<'_> {
         files.dedup();
         let name = name_of(&self.entry.key.name, axes.iter().map(|(a, v)| (a.as_str(), v)));
         Some(Task { stage, name, aliases: Vec::new(), axes, params: resolved, needs, files })
+    }
+}
+
+/// Puts a stage's own axes that are no parameters into the parameter `matrix`.
+fn put_open_axes(params: &mut Params, own: &Axes, known: &BTreeSet<String>) {
+    let open: Params = own.iter().filter(|(axis, _)| !known.contains(axis)).cloned().collect();
+    if open.is_empty() {
+        return;
+    }
+    match params.entry("matrix").or_insert_with(|| Value::Object(Params::new())) {
+        Value::Object(matrix) => matrix.extend(open),
+        // Resolving says what is wrong with it.
+        _ => {}
     }
 }
 

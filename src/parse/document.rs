@@ -39,26 +39,57 @@ pub(crate) struct NeedEntry {
     pub refers: Vec<(String, Place)>,
 }
 
-const TOP: [&str; 9] = [
-    "version",
-    "name",
-    "default_profile",
-    "backend",
-    "params",
-    "profiles",
-    "stages",
-    "claims",
-    "tables",
+/// The keys of the file: name, meaning, whether it is required.
+pub(crate) const TOP_KEYS: &[(&str, &str, bool)] = &[
+    ("version", "The version of this format: 1.", true),
+    ("name", "The study's name.", true),
+    ("default_profile", "The profile in use where `--profile` names none.", false),
+    ("backend", "The compute backend; `flex` by default.", false),
+    ("params", "Values that `${name}` refers to.", false),
+    ("profiles", "Values that replace those of `params`, by the name of the profile.", false),
+    ("stages", "The stages by name, in any order.", true),
+    ("claims", "What the study asserts; judged by the report.", false),
+    ("tables", "Tables of the results, written by the report.", false),
 ];
-const STAGE: [&str; 8] =
-    ["kind", "needs", "matrix", "sweeps", "with", "retry", "timeout", "resources"];
+/// The keys of a stage: name, meaning, whether it is required.
+pub(crate) const STAGE_KEYS: &[(&str, &str, bool)] = &[
+    ("kind", "What the stage does.", true),
+    (
+        "needs",
+        "Where its inputs come from: the stage, or tasks of it, by the name of the input.",
+        false,
+    ),
+    ("matrix", "Axes and their values: a task for every combination.", false),
+    ("sweeps", "Several matrices by name, in place of one.", false),
+    ("with", "Parameters, by the stage's kind.", false),
+    (
+        "retry",
+        "How often a failed task is tried again: `2`, or `{ times: 2, wait: 10s }`; the wait doubles each time. Not part of the key.",
+        false,
+    ),
+    (
+        "timeout",
+        "How long a task may take before it is ended: `90s`, `30m`, `2h`. Not part of the key.",
+        false,
+    ),
+    (
+        "resources",
+        "What a task takes of the machine: `{ cpus: 2, memory: 4GB }`; one core by default. Not part of the key.",
+        false,
+    ),
+];
 
 /// Reads the parts; what is wrong goes to `errors`, and the rest is read all the same.
 pub(crate) fn read(root: &Node, errors: &mut Vec<PipelineError>) -> Document {
     let mut reader = Reader { errors };
     let mut document = Document::default();
     if !matches!(root.data, Data::Map(_)) {
-        reader.error(&root.place, format!("a pipeline is a map, and this is {}", root.kind()));
+        let what = match root.data {
+            Data::Null => "the file is empty".to_owned(),
+            _ => format!("a pipeline is a map, and this is {}", root.kind()),
+        };
+        let help = "begin with `version: 1`, `name: my-study` and `stages:`";
+        reader.errors.push(PipelineError::new(root.place.clone(), what).help(help));
         return document;
     }
     let mut seen_version = false;
@@ -84,7 +115,7 @@ pub(crate) fn read(root: &Node, errors: &mut Vec<PipelineError>) -> Document {
                     document.stages.extend(reader.stage(&key, &node));
                 }
             }
-            _ => reader.unknown(key, &TOP, "pipeline.yaml"),
+            _ => reader.unknown(key, TOP_KEYS, "pipeline.yaml"),
         }
     }
     if !seen_version {
@@ -97,8 +128,15 @@ pub(crate) fn read(root: &Node, errors: &mut Vec<PipelineError>) -> Document {
         let error = PipelineError::new(Place::Nowhere, "`name` is missing").help(help);
         reader.errors.push(error);
     }
-    if root.get("stages").is_none() {
-        reader.error(&Place::Nowhere, "`stages` is missing: there is nothing to run");
+    match root.get("stages").map(|node| (node, &node.data)) {
+        None => reader.error(&Place::Nowhere, "`stages` is missing: there is nothing to run"),
+        Some((node, Data::Null)) => {
+            reader.error(&node.place, "`stages` is empty: there is nothing to run");
+        }
+        Some((node, Data::Map(entries))) if entries.is_empty() => {
+            reader.error(&node.place, "`stages` is empty: there is nothing to run");
+        }
+        Some(_) => {}
     }
     document
 }
@@ -112,16 +150,18 @@ impl Reader<'_> {
         self.errors.push(PipelineError::new(place.clone(), message));
     }
 
-    fn unknown(&mut self, key: &Key, known: &[&str], of: &str) {
+    fn unknown(&mut self, key: &Key, known: &[(&str, &str, bool)], of: &str) {
+        let known: Vec<&str> = known.iter().map(|(name, ..)| *name).collect();
         let message = format!("unknown key `{}` in {of}", key.name);
-        let help = suggest_or_list(&key.name, known);
+        let help = suggest_or_list(&key.name, &known);
         self.errors.push(PipelineError::new(key.place.clone(), message).help(help));
     }
 
     fn text(&mut self, key: &Key, node: &Node) -> Option<String> {
         let text = node.text().filter(|t| !t.trim().is_empty());
         if text.is_none() {
-            self.error(&node.place, format!("`{}` must be text, and is {}", key.name, node.kind()));
+            let kind = if node.text().is_some() { "empty" } else { node.kind() };
+            self.error(&node.place, format!("`{}` must be text, and is {kind}", key.name));
         }
         text.map(str::to_owned)
     }
@@ -132,7 +172,11 @@ impl Reader<'_> {
             Data::Null => Vec::new(),
             _ => {
                 let message = format!("`{}` must be a map, and is {}", key.name, node.kind());
-                self.error(&node.place, message);
+                let error = PipelineError::new(node.place.clone(), message);
+                self.errors.push(match shape(&key.name) {
+                    Some(shape) => error.help(format!("write it as `{shape}`")),
+                    None => error,
+                });
                 Vec::new()
             }
         }
@@ -168,14 +212,15 @@ impl Reader<'_> {
                 name if policy::KEYS.contains(&name) => {
                     policy::read(part, node, &mut policy, self.errors);
                 }
-                _ => self.unknown(part, &STAGE, &of),
+                _ => self.unknown(part, STAGE_KEYS, &of),
             }
         }
         if let (Some((part, _)), Some(_)) = (&matrix, &sweeps) {
             let message = format!("{of} has `matrix` and `sweeps`; it can have one of them");
             self.error(&part.place, message);
         }
-        if !entries.iter().any(|(part, _)| part.name == "kind") {
+        let is_map = matches!(node.data, Data::Map(_) | Data::Null);
+        if is_map && !entries.iter().any(|(part, _)| part.name == "kind") {
             self.error(&key.place, format!("{of} has no `kind`"));
         }
         let grids = match (matrix, sweeps) {
@@ -212,6 +257,20 @@ impl Reader<'_> {
         }
         (!refers.is_empty()).then_some(NeedEntry { input, refers })
     }
+}
+
+/// How a map of that name is written.
+fn shape(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "needs" => "needs: { input: stage }",
+        "matrix" => "matrix: { axis: [value, ..] }",
+        "sweeps" => "sweeps: { name: { axis: [value, ..] } }",
+        "with" => "with: { parameter: value }",
+        "params" => "params: { name: value }",
+        "profiles" => "profiles: { name: { parameter: value } }",
+        "stages" => "stages: { name: { kind: .. } }",
+        _ => return None,
+    })
 }
 
 /// The parameters in force: `params`, overlaid by the profile.

@@ -100,6 +100,9 @@ impl PipelineErrors {
                 let arrow = paint("1;34", "-->");
                 let mut out = format!("  {arrow} {}:{line}:{column}\n", self.file);
                 let Some(text) = self.text.lines().nth(line.saturating_sub(1)) else { return out };
+                // One column a character, whatever a terminal would make of it.
+                let text: String =
+                    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
                 let number = line.to_string();
                 let bar = paint("1;34", "|");
                 let indent = " ".repeat(column.saturating_sub(1));
@@ -132,7 +135,10 @@ pub(crate) fn suggestion<'a>(
     names
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(written, name), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len().max(written.len()) / 4)
+        .filter(|(distance, name)| {
+            let length = name.len().max(written.len());
+            *distance <= 1 + length / 4 && *distance < length
+        })
         .min()
         .map(|(_, name)| format!("did you mean `{name}`?"))
 }

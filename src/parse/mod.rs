@@ -15,6 +15,7 @@ use crate::graph::Study;
 use crate::registry::{self, Registry};
 
 pub(crate) use document::{Document, StageEntry};
+pub(crate) use document::{STAGE_KEYS, TOP_KEYS};
 pub use errors::{PipelineError, PipelineErrors, Place};
 pub(crate) use errors::{suggest_or_list, suggestion};
 pub(crate) use values::Values;
@@ -54,6 +55,14 @@ pub fn load(
         Some(study) if errors.is_empty() => Ok(study),
         _ => Err(PipelineErrors::new(name, text, errors)),
     }
+}
+
+/// The names of a pipeline's profiles; none where the file cannot be read.
+#[must_use]
+pub fn profiles(file: &Path) -> Vec<String> {
+    let root = read(file).ok().and_then(|text| yaml::parse(&text).ok());
+    let document = root.map(|root| document::read(&root, &mut Vec::new())).unwrap_or_default();
+    document.profiles.into_iter().map(|(key, _)| key.name).collect()
 }
 
 fn read(file: &Path) -> Result<String, String> {

@@ -124,7 +124,9 @@ impl Values {
         errors: &mut Vec<PipelineError>,
     ) -> Option<Value> {
         let mut numbers = Vec::new();
-        for argument in arguments.split(',').map(str::trim) {
+        let arguments = arguments.trim();
+        let empty = arguments.is_empty();
+        for argument in arguments.split(',').map(str::trim).filter(|_| !empty) {
             let value = match whole_reference(argument) {
                 Some(name) => self.lookup(name, place, errors)?,
                 None => argument.parse::<i64>().map_or(Value::Null, |n| json!(n)),

@@ -91,13 +91,71 @@ impl Node {
 /// # Errors
 /// Where the text is no YAML, has a duplicate key, a number out of range, or nests too deep.
 pub(crate) fn parse(text: &str) -> Result<Node, PipelineError> {
-    serde_yaml::from_str::<Node>(text).map_err(|error| {
+    let root = serde_yaml::from_str::<Node>(text).map_err(|error| {
         let place = error.location().map_or(Place::Nowhere, |l| place(&l));
         let message = error.without_snippet().to_string();
         // The crate repeats the place at the end of its message.
-        let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-        PipelineError::new(place, message)
-    })
+        let message = message.split(" at line ").next().unwrap_or_default();
+        PipelineError::new(place, in_words(message))
+    })?;
+    match too_large(&root, &text.lines().collect::<Vec<_>>()) {
+        Some(place) => {
+            let message = format!("this whole number is beyond {} to {}", i64::MIN, i64::MAX);
+            Err(PipelineError::new(place, message).help("write it as text, or with an exponent"))
+        }
+        None => Ok(root),
+    }
+}
+
+/// What the YAML crate says, in the words of who writes pipeline.yaml.
+fn in_words(message: &str) -> String {
+    if let Some(rest) = message.strip_prefix("duplicate mapping key: ") {
+        let name = rest.rsplit_once(", set ").map_or(rest, |(name, _)| name);
+        return format!("key `{name}` stands twice in one map");
+    }
+    if let Some(rest) = message.strip_prefix("non-finite float ") {
+        let number = rest.split(" rejected").next().unwrap_or_default();
+        return format!("{number} is not finite, and a number must be");
+    }
+    if message.starts_with("multiple YAML documents") {
+        return "a second YAML document begins here, and a pipeline is one".to_owned();
+    }
+    if message.starts_with("budget breached: Depth") || message.starts_with("recursion limit") {
+        return "maps and lists are nested too deep here".to_owned();
+    }
+    if message.starts_with("budget breached") {
+        return "the file is too large once its aliases are filled in".to_owned();
+    }
+    if message == "expected string scalar" {
+        return "a key must be text".to_owned();
+    }
+    // The crate quotes as TeX does.
+    match message.strip_prefix("unexpected character: `") {
+        Some(rest) => format!("unexpected character `{}`", rest.trim_end_matches('\'')),
+        None => message.to_owned(),
+    }
+}
+
+/// Where a whole number became a fraction because it fits no integer.
+fn too_large(node: &Node, lines: &[&str]) -> Option<Place> {
+    match &node.data {
+        Data::Float(_) => {
+            let digits = written(lines, &node.place)?;
+            let digits = digits.trim_start_matches(['+', '-']);
+            let whole = !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit());
+            whole.then(|| node.place.clone())
+        }
+        Data::List(items) => items.iter().find_map(|item| too_large(item, lines)),
+        Data::Map(entries) => entries.iter().find_map(|(_, item)| too_large(item, lines)),
+        _ => None,
+    }
+}
+
+/// The text at a place of one line.
+fn written(lines: &[&str], place: &Place) -> Option<String> {
+    let Place::File { line, column, length } = place else { return None };
+    let line = lines.get(line.checked_sub(1)?)?;
+    Some(line.chars().skip(column.checked_sub(1)?).take(*length).collect())
 }
 
 fn place(location: &serde_yaml::Location) -> Place {

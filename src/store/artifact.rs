@@ -43,6 +43,42 @@ impl Tree {
         Digest::of(&serde_json::to_vec(self).expect("a manifest serialises"))
     }
 
+    /// What the manifest of `folder` would be, were it committed; nothing is moved.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn of_folder(folder: &Path) -> io::Result<Self> {
+        Self::gather(folder, |path| {
+            let metadata = fs::metadata(path)?;
+            let (size, executable) = (metadata.len(), metadata.mode() & 0o111 != 0);
+            let digest = hash_file(path, size).map_err(|e| at(e, path))?;
+            Ok(Entry { digest, size, executable })
+        })
+    }
+
+    /// The entry of every file under `folder`.
+    fn gather(folder: &Path, entry_of: impl Fn(&Path) -> io::Result<Entry>) -> io::Result<Self> {
+        let mut tree = Self::default();
+        for entry in WalkDir::new(folder).sort_by_file_name() {
+            let entry = entry?;
+            if entry.file_type().is_dir() {
+                continue;
+            }
+            let path = entry.path();
+            let relative = path.strip_prefix(folder).unwrap_or(path);
+            let Some(name) = relative.to_str() else {
+                let what = format!("{}: the name is not UTF-8", relative.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            };
+            if !entry.file_type().is_file() {
+                let what = format!("{name}: an artifact holds files, no links or devices");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            tree.files.insert(name.to_owned(), entry_of(path)?);
+        }
+        Ok(tree)
+    }
+
     /// Bytes of all files.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -68,24 +104,7 @@ impl Store {
     /// # Errors
     /// When a file is a link or no regular file, has a name that is not UTF-8, or cannot be moved.
     pub fn commit(&self, folder: &Path) -> io::Result<Digest> {
-        let mut tree = Tree::default();
-        for entry in WalkDir::new(folder).sort_by_file_name() {
-            let entry = entry?;
-            if entry.file_type().is_dir() {
-                continue;
-            }
-            let path = entry.path();
-            let relative = path.strip_prefix(folder).unwrap_or(path);
-            let Some(name) = relative.to_str() else {
-                let what = format!("{}: the name is not UTF-8", relative.display());
-                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-            };
-            if !entry.file_type().is_file() {
-                let what = format!("{name}: an artifact holds files, no links or devices");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-            }
-            tree.files.insert(name.to_owned(), self.take(path)?);
-        }
+        let tree = Tree::gather(folder, |path| self.take(path))?;
         let digest = tree.digest();
         let path = self.sharded("trees", &digest);
         // One that is damaged is written anew.

@@ -7,6 +7,7 @@
 //! latest/ab/<name>.json     the key last used under a task's name, for `why`
 //! code/<digest>.json        code manifests, for `why`
 //! failed/<key>.log          the log of the last attempt, where it failed
+//! quarantine/               what `cache verify` found to be damaged
 //! index.bin, stats.bin     what `stat` said of records and project files: rebuilt when lost
 //! locks/, tmp/
 //! ```
@@ -17,13 +18,16 @@
 //! the work behind them took long: a power failure may cost trivial tasks, never a wrong hit.
 
 mod artifact;
+mod bundle;
 mod files;
+mod gc;
 mod index;
 mod lock;
 mod packed;
 mod record;
 mod scratch;
 mod stat;
+mod verify;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -35,11 +39,14 @@ use serde::de::DeserializeOwned;
 use crate::digest::Digest;
 
 pub use artifact::{Entry, Tree};
+pub use bundle::{Contents, Imported};
 pub use files::FileDigests;
+pub use gc::{Held, Plan, Policy, Swept, UseLock, now};
 pub use index::{Hit, Index};
 pub use lock::KeyLock;
 pub use record::Record;
 pub use scratch::RunFolder;
+pub use verify::{Damage, Verified};
 
 /// A store in a folder.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Store, at};
+use super::{Store, UseLock, at};
 use crate::digest::Digest;
 
 /// A runner's own folder under `tmp/`. Its lock says that the runner is alive; the folder goes when
@@ -13,6 +13,7 @@ use crate::digest::Digest;
 pub struct RunFolder {
     path: PathBuf,
     _lock: File,
+    _in_use: UseLock,
 }
 
 const LOCK: &str = "alive";
@@ -38,6 +39,7 @@ impl Store {
     /// # Errors
     /// When it cannot be made.
     pub fn run_folder(&self) -> io::Result<RunFolder> {
+        let in_use = self.lock_for_use()?;
         let tmp = self.root.join("tmp");
         self.sweep(&tmp);
         // Locked under another name first: a folder with the prefix is always locked by the living.
@@ -47,7 +49,7 @@ impl Store {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let path = tmp.join(name.replacen("new-", PREFIX, 1));
         fs::rename(&folder, &path).map_err(|e| at(e, &path))?;
-        Ok(RunFolder { path, _lock: lock })
+        Ok(RunFolder { path, _lock: lock, _in_use: in_use })
     }
 
     /// Removes folders whose runner is dead, and half-written files of an hour ago.

@@ -1,4 +1,8 @@
-//! Projects on a slice of the real data, for tests that run the binary.
+//! Projects for tests that run the binary: on a slice of the real data, or of small programs.
+
+#![allow(dead_code, unused_imports, reason = "every test binary uses its own part")]
+
+mod small;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,6 +11,8 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 use walkdir::WalkDir;
+
+pub use small::{SAY, SMALL, Small, files};
 
 /// The study in miniature: every stage, every split, a few seconds.
 pub const PIPELINE: &str = r#"

@@ -106,7 +106,7 @@ fn typed<T: DeserializeOwned>(given: &Params) -> Result<T, Vec<ParamError>> {
         };
         let path = error.path().to_string();
         let name = path.split(['.', '[']).next().unwrap_or_default().to_owned();
-        let message = error.into_inner().to_string();
+        let message = in_words(&error.into_inner().to_string());
         if rest.remove(&name).is_none() {
             if errors.is_empty() {
                 errors.push(ParamError { name: None, message });
@@ -116,6 +116,35 @@ fn typed<T: DeserializeOwned>(given: &Params) -> Result<T, Vec<ParamError>> {
         let at = if path == name { format!("`{name}`") } else { format!("`{path}`") };
         errors.push(ParamError::new(name, format!("{at}: {message}")));
     }
+}
+
+/// What serde says, in the words of who writes pipeline.yaml.
+fn in_words(message: &str) -> String {
+    if let Some((written, choices)) =
+        message.strip_prefix("unknown variant ").and_then(|m| m.split_once(", expected "))
+    {
+        return format!("{written} is not a choice; it must be {choices}");
+    }
+    let wrong = ["invalid type: ", "invalid value: "].iter().find_map(|p| message.strip_prefix(p));
+    let Some((given, expected)) = wrong.and_then(|m| m.split_once(", expected ")) else {
+        return message.to_owned();
+    };
+    let expected = match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a string" => "text",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        other => other,
+    };
+    let given = match given {
+        "null" | "unit value" => "nothing",
+        "map" => "a map",
+        "sequence" => "a list",
+        other => other.split_once(' ').map_or(other, |(_, value)| value),
+    };
+    format!("must be {expected}, and is {given}")
 }
 
 #[cfg(test)]
@@ -158,11 +187,11 @@ mod tests {
         let text: Vec<_> = errors.iter().map(|e| e.message.as_str()).collect();
         insta::assert_snapshot!(text.join("\n"), @r"
         unknown parameter `lamda`; known are data, epochs, lambda
-        `data`: invalid type: integer `3`, expected a string
-        `epochs`: invalid value: integer `-1`, expected u32
+        `data`: must be text, and is `3`
+        `epochs`: must be a whole number from 0, and is `-1`
         ");
         let errors = resolve::<Example>(&object(json!({"lambda": "x"}))).unwrap_err();
         assert_eq!(errors[0].message, "parameter `data` is missing");
-        assert_eq!(errors[1].message, "`lambda`: invalid type: string \"x\", expected f64");
+        assert_eq!(errors[1].message, "`lambda`: must be a number, and is \"x\"");
     }
 }

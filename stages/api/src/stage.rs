@@ -57,6 +57,9 @@ pub struct Traits {
     pub published: bool,
     /// `needs:` may name any input, not only those that [`Stage::inputs`] lists.
     pub open_inputs: bool,
+    /// `matrix:` may name any axis: one that is no parameter is put, by its name, into the
+    /// parameter `matrix`.
+    pub open_axes: bool,
 }
 
 /// A kind of stage. Implementations are stateless; the registry in `src/registry.rs` lists them.

@@ -3,7 +3,7 @@
 //!
 //! The program runs in a private working folder ([`work_folder`]) that holds the project files it
 //! declares and a link `inputs/<name>` for each artifact it needs; its environment ([`program`])
-//! has `$DISSIM_INPUT_<NAME>` (a path a line), `$DISSIM_OUTPUT`, `$DISSIM_SCRATCH` (survives a kill)
+//! has `$DISSIM_INPUT_<NAME>` (a path a line), `$DISSIM_MATRIX_<AXIS>`, `$DISSIM_OUTPUT`, `$DISSIM_SCRATCH` (survives a kill)
 //! and `$DISSIM_TASK`. Nothing is a sandbox: a program that reads what it does not declare is not
 //! stopped, and a change of that is not noticed.
 
@@ -42,7 +42,7 @@ impl Stage for Command {
     }
 
     fn traits(&self) -> Traits {
-        Traits { open_inputs: true, ..Traits::default() }
+        Traits { open_inputs: true, open_axes: true, ..Traits::default() }
     }
 
     fn schema(&self) -> Value {

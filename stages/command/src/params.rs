@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandParams {
-    /// The program and its arguments, as they are: no shell reads them. `{output}` and
-    /// `{input.NAME}` in an argument become the output folder and the artifact's folder.
+    /// The program and its arguments, as they are: no shell reads them. `{output}`, `{input.NAME}`
+    /// and `{matrix.AXIS}` in an argument become the output folder, the artifact's folder and the
+    /// axis' value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Vec<String>>,
     /// Or a line for `/bin/sh -c`.
@@ -30,6 +31,10 @@ pub struct CommandParams {
     /// Environment variables that are part of the task: a change of value is a change of task.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// The stage's own axes, filled in from `matrix:` and `sweeps:`; for the program,
+    /// `{matrix.AXIS}` in an argument and `$DISSIM_MATRIX_<AXIS>`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub matrix: BTreeMap<String, serde_json::Value>,
     /// Names of environment variables that are handed on but are not part of the task. Nothing
     /// else is, beside PATH and HOME.
     #[serde(default)]

@@ -41,20 +41,54 @@ pub(crate) fn run(
 /// The program and its arguments with the placeholders filled in; or the shell and its line.
 fn arguments(context: &Context, params: &CommandParams) -> Result<Vec<String>, StageError> {
     match (&params.run, &params.shell) {
-        (Some(run), _) => run.iter().map(|argument| fill(context, argument)).collect(),
+        (Some(run), _) => run.iter().map(|argument| fill(context, params, argument)).collect(),
         (None, Some(line)) => Ok(vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()]),
         (None, None) => Err(StageError::new("neither `run` nor `shell` is given")),
     }
 }
 
-/// `{output}` and `{input.NAME}` in an argument; other braces stay as they are.
-fn fill(context: &Context, argument: &str) -> Result<String, StageError> {
-    let mut filled = argument.replace("{output}", text(context.output())?);
-    while let Some((before, rest)) = filled.split_once("{input.") {
-        let Some((name, after)) = rest.split_once('}') else { break };
-        filled = format!("{before}{}{after}", text(context.input(name)?)?);
+/// `{output}`, `{input.NAME}` and `{matrix.AXIS}` in an argument; other braces stay as they are,
+/// and what was filled in is not looked at again.
+fn fill(context: &Context, params: &CommandParams, argument: &str) -> Result<String, StageError> {
+    let (mut filled, mut rest) = (String::new(), argument);
+    while let Some((before, after)) = rest.split_once('{') {
+        filled += before;
+        let placeholder =
+            after.split_once('}').map(|(name, after)| (name.split_once('.'), name, after));
+        let value = match placeholder {
+            Some((None, "output", _)) => Some(text(context.output())?.to_owned()),
+            Some((Some(("input", name)), ..)) => Some(text(context.input(name)?)?.to_owned()),
+            Some((Some(("matrix", axis)), ..)) => Some(axis_value(params, axis)?),
+            _ => None,
+        };
+        match (value, placeholder) {
+            (Some(value), Some((.., after))) => {
+                filled += &value;
+                rest = after;
+            }
+            _ => {
+                filled.push('{');
+                rest = after;
+            }
+        }
     }
-    Ok(filled)
+    Ok(filled + rest)
+}
+
+fn axis_value(params: &CommandParams, axis: &str) -> Result<String, StageError> {
+    params.matrix.get(axis).map(plain).ok_or_else(|| {
+        let known: Vec<_> = params.matrix.keys().map(String::as_str).collect();
+        let help = match known.as_slice() {
+            [] => "give the stage a `matrix:` with that axis".to_owned(),
+            known => format!("its axes are {}", known.join(", ")),
+        };
+        StageError::new(format!("the stage has no axis `{axis}` of its own")).help(help)
+    })
+}
+
+/// A value for a program: text as it is, anything else as JSON.
+fn plain(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// PATH, HOME, what is passed on, what is set, and where inputs and output are.
@@ -69,11 +103,14 @@ fn environment(
     for name in context.input_names() {
         let paths: Vec<&str> =
             context.inputs(name).iter().map(|a| text(&a.path)).collect::<Result<_, _>>()?;
-        let variable = input_variable(name);
+        let variable = variable("DISSIM_INPUT_", name);
         if variables.insert(variable.clone(), paths.join("\n").into()).is_some() {
             let what = format!("two inputs would both be ${variable}");
             return Err(StageError::new(what).help("rename one of them under `needs:`"));
         }
+    }
+    for (axis, value) in &params.matrix {
+        variables.insert(variable("DISSIM_MATRIX_", axis), plain(value).into());
     }
     // For checkpoints: what is in it survives when the task is killed, unlike the working folder.
     let keep = context.scratch().join("keep");
@@ -84,10 +121,10 @@ fn environment(
     Ok(variables)
 }
 
-/// `DISSIM_INPUT_` and the name in capitals, everything but letters and digits as `_`.
-fn input_variable(name: &str) -> String {
+/// The prefix and the name in capitals, everything but letters and digits as `_`.
+fn variable(prefix: &str, name: &str) -> String {
     let capital = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
-    format!("DISSIM_INPUT_{}", name.chars().map(capital).collect::<String>())
+    format!("{prefix}{}", name.chars().map(capital).collect::<String>())
 }
 
 fn text(path: &Path) -> Result<&str, StageError> {

@@ -219,3 +219,19 @@ fn failures_say_what_happened() {
       help: check the name, or take the entry out
     ");
 }
+
+#[test]
+fn axes_reach_the_program() {
+    let root = project();
+    let mut given = json!({
+        "run": ["sh", "-c", "echo \"$1 $2 {} $DISSIM_MATRIX_SEED\" > seen", "sh", "{matrix.seed}", "{matrix.way}"],
+        "outputs": ["seen"], "matrix": {"seed": 3, "way": "a b"},
+    });
+    run(&root, given.clone()).unwrap();
+    assert_eq!(output(&root, "seen"), "3 a b {} 3\n");
+    given["matrix"] = json!({"sed": 3});
+    insta::assert_snapshot!(run(&root, given).unwrap_err(), @r"
+    the stage has no axis `seed` of its own
+      help: its axes are sed
+    ");
+}

@@ -264,5 +264,5 @@ fn parameters_without_effect_are_left_out() {
     `lr` must be above 0, and is 0
     ");
     let unknown = resolve(json!({"method": "ermm"})).unwrap_err();
-    assert!(unknown[0].message.contains("unknown variant `ermm`"), "{}", unknown[0].message);
+    assert!(unknown[0].message.contains("`ermm` is not a choice"), "{}", unknown[0].message);
 }

@@ -1,0 +1,4 @@
+//! Bakes the fingerprint of this stage's code into the crate.
+fn main() {
+    dissim_fingerprint::bake();
+}

@@ -1,0 +1,169 @@
+//! `dissim diff`: two tasks side by side.
+
+use std::collections::BTreeSet;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Cli, Failure, Result, Selection, print, print_json, target};
+use crate::execute;
+use crate::graph::Study;
+use crate::registry::Registry;
+use crate::store::{Record, Store};
+
+#[derive(Debug, Args)]
+pub(super) struct DiffArgs {
+    /// A task, or the start of a task key, such as `show` prints it.
+    #[arg(add = super::complete::targets())]
+    a: String,
+    /// Another.
+    #[arg(add = super::complete::targets())]
+    b: String,
+    #[command(flatten)]
+    selection: Selection,
+    /// Also what is equal.
+    #[arg(long)]
+    all: bool,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A fact of both: its section, its name, and how it stands in each.
+struct Fact {
+    section: &'static str,
+    name: String,
+    a: Option<Value>,
+    b: Option<Value>,
+}
+
+pub(super) fn diff(cli: &Cli, args: &DiffArgs, registry: &Registry) -> Result<()> {
+    let (study, store) = cli.open(&args.selection, registry)?;
+    let a = find(&study, &store, &args.a)?;
+    let b = find(&study, &store, &args.b)?;
+    let mut facts = facts(&store, &a, &b);
+    if !args.all {
+        facts.retain(|fact| fact.a != fact.b);
+    }
+    if args.json {
+        let rows: Vec<_> = facts
+            .iter()
+            .map(|f| json!({ "section": f.section, "name": f.name, "a": f.a, "b": f.b }))
+            .collect();
+        return print_json(&json!({
+            "a": { "task": a.task, "key": a.key }, "b": { "task": b.task, "key": b.key },
+            "facts": rows,
+        }));
+    }
+    print(&told(&a, &b, &facts))
+}
+
+/// The record of a task by its name, or by the first letters of its key.
+fn find(study: &Study, store: &Store, text: &str) -> Result<Record> {
+    let hex = text.len() >= 4 && text.chars().all(|c| c.is_ascii_hexdigit());
+    if hex {
+        let records = store.records()?;
+        let mut found = records.into_iter().filter(|r| r.key.as_str().starts_with(text));
+        match (found.next(), found.next()) {
+            (Some(record), None) => return Ok(record),
+            (Some(_), Some(_)) => {
+                let what = format!(
+                    "error: more than one task key starts with `{text}`\n  help: write more of it\n"
+                );
+                return Err(Failure::Input(what));
+            }
+            (None, _) => {}
+        }
+    }
+    let tasks = target::select(study, std::slice::from_ref(&text.to_owned()))?;
+    let Some(&task) = tasks.first().filter(|_| tasks.len() == 1) else {
+        let what =
+            format!("error: `{text}` means {} tasks; a side of `diff` is one\n", tasks.len());
+        return Err(Failure::Input(what));
+    };
+    let name = &study.tasks[task].name;
+    store.latest(name).and_then(|key| store.record(&key)).ok_or_else(|| {
+        let what = format!("error: `{name}` has no record\n  help: dissim run '{name}'\n");
+        Failure::Input(what)
+    })
+}
+
+fn facts(store: &Store, a: &Record, b: &Record) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    let mut section = |section: &'static str, a: Vec<(String, Value)>, b: Vec<(String, Value)>| {
+        let find = |list: &[(String, Value)], name: &str| {
+            list.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone())
+        };
+        let names: BTreeSet<&String> = a.iter().chain(&b).map(|(name, _)| name).collect();
+        for name in names {
+            let (a, b) = (find(&a, name), find(&b, name));
+            facts.push(Fact { section, name: name.clone(), a, b });
+        }
+    };
+    let params = |r: &Record| {
+        r.description.params.iter().map(|(n, v)| (n.clone(), v.clone())).collect::<Vec<_>>()
+    };
+    section("parameters", params(a), params(b));
+    let inputs = |r: &Record| {
+        let each = r.description.inputs.iter().map(|(name, list)| {
+            let digests: Vec<_> = list.iter().map(|i| i.artifact.short()).collect();
+            (name.clone(), json!(digests.join(" ")))
+        });
+        let files = r.description.files.iter().map(|(f, d)| (f.clone(), json!(d.short())));
+        let code = ("code".to_owned(), json!(r.description.code.short()));
+        each.chain(files).chain([code]).collect::<Vec<_>>()
+    };
+    section("inputs", inputs(a), inputs(b));
+    let outputs = |r: &Record| {
+        let tree = store.tree(&r.artifact).unwrap_or_default();
+        tree.files.into_iter().map(|(f, e)| (f, json!(e.digest.short()))).collect::<Vec<_>>()
+    };
+    section("outputs", outputs(a), outputs(b));
+    let metrics =
+        |r: &Record| r.metrics.iter().map(|(n, v)| (n.clone(), json!(v))).collect::<Vec<_>>();
+    section("metrics", metrics(a), metrics(b));
+    facts
+}
+
+fn told(a: &Record, b: &Record, facts: &[Fact]) -> String {
+    let head =
+        |r: &Record| format!("{}  {}  {}", r.task, r.key.short(), execute::seconds(r.duration_s));
+    let mut text = format!("a  {}\nb  {}\n", head(a), head(b));
+    if facts.is_empty() {
+        return text + "no difference\n";
+    }
+    let cell = |value: &Option<Value>| match value {
+        None => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(n)) if n.is_f64() => {
+            n.as_f64().map_or_else(|| n.to_string(), |f| format!("{f:.6}"))
+        }
+        Some(Value::Null) => "not a number".to_owned(),
+        Some(other) => other.to_string(),
+    };
+    let rows: Vec<[String; 4]> = facts
+        .iter()
+        .map(|f| {
+            let delta = match (f.section, &f.a, &f.b) {
+                ("metrics", Some(a), Some(b)) => match (a.as_f64(), b.as_f64()) {
+                    (Some(a), Some(b)) => format!("{:+.6}", b - a),
+                    _ => String::new(),
+                },
+                _ => String::new(),
+            };
+            [f.name.clone(), cell(&f.a), cell(&f.b), delta]
+        })
+        .collect();
+    let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0);
+    let (name, left, right) = (width(0), width(1), width(2));
+    let mut section = "";
+    for (fact, [n, a, b, delta]) in facts.iter().zip(&rows) {
+        if fact.section != section {
+            section = fact.section;
+            text += &format!("  {section}\n");
+        }
+        let line = format!("    {n:name$}  {a:left$}  {b:right$}  {delta}");
+        text += &format!("{}\n", line.trim_end());
+    }
+    text
+}

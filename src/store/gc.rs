@@ -1,0 +1,305 @@
+//! What the store may forget. [`Policy::plan`] decides and touches nothing; [`Store::sweep_out`]
+//! carries a plan out: records first, then manifests and blobs that no record needs any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{Record, Store, at};
+use crate::digest::Digest;
+
+/// Which records stay.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Keys that stay whatever their age: those of the pipeline, in all its profiles.
+    pub reachable: BTreeSet<Digest>,
+    /// Others stay while they are younger than this.
+    pub newer_than: Option<Duration>,
+    /// Others stay, the youngest first, while all that stays fits into so many bytes.
+    pub at_most: Option<u64>,
+    /// Nothing this young goes: a run may be about to use it.
+    pub grace: Duration,
+}
+
+/// A record as far as a policy looks at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its key.
+    pub key: Digest,
+    /// The task that made it.
+    pub task: String,
+    /// When it was made, in seconds since 1970.
+    pub made: u64,
+    /// The blobs it needs, with their sizes.
+    pub blobs: Vec<(Digest, u64)>,
+}
+
+/// What goes and what stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Records that go, the oldest first.
+    pub goes: Vec<Held>,
+    /// How many stay.
+    pub stays: usize,
+    /// Bytes of the blobs that those need.
+    pub bytes_stay: u64,
+    /// Bytes of the blobs that only what goes needs.
+    pub bytes_go: u64,
+}
+
+impl Policy {
+    /// Decides over `held` at time `now`, in seconds since 1970. A pure function of what it is given.
+    ///
+    /// Without `newer_than` and `at_most`, all that is not reachable goes.
+    #[must_use]
+    pub fn plan(&self, mut held: Vec<Held>, now: u64) -> Plan {
+        // The youngest first; of one age, by key, so that the plan is always the same.
+        held.sort_by(|a, b| (b.made, &a.key).cmp(&(a.made, &b.key)));
+        let age = |h: &Held| Duration::from_secs(now.saturating_sub(h.made));
+        let safe = |h: &Held| self.reachable.contains(&h.key) || age(h) < self.grace;
+        let (safe, others): (Vec<_>, Vec<_>) = held.into_iter().partition(safe);
+        let mut kept: BTreeMap<Digest, u64> = BTreeMap::new();
+        for held in &safe {
+            kept.extend(held.blobs.iter().cloned());
+        }
+        let mut total: u64 = kept.values().sum();
+        let (mut stays, mut goes) = (safe.len(), Vec::new());
+        for held in others {
+            let young = match (self.newer_than, self.at_most) {
+                (Some(limit), _) => age(&held) < limit,
+                (None, Some(_)) => true,
+                (None, None) => false,
+            };
+            let new: BTreeMap<_, _> = held
+                .blobs
+                .iter()
+                .filter(|(digest, _)| !kept.contains_key(digest))
+                .cloned()
+                .collect();
+            let more: u64 = new.values().sum();
+            if young && self.at_most.is_none_or(|most| total + more <= most) {
+                stays += 1;
+                total += more;
+                kept.extend(new);
+            } else {
+                goes.push(held);
+            }
+        }
+        goes.reverse();
+        let gone: BTreeMap<_, _> = goes
+            .iter()
+            .flat_map(|h| &h.blobs)
+            .filter(|(digest, _)| !kept.contains_key(digest))
+            .cloned()
+            .collect();
+        Plan { goes, stays, bytes_stay: total, bytes_go: gone.values().sum() }
+    }
+}
+
+/// What a sweep removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Records.
+    pub records: usize,
+    /// Blobs.
+    pub blobs: usize,
+    /// Bytes of those.
+    pub bytes: u64,
+}
+
+/// Held by every run, shared; by a sweep, alone.
+#[derive(Debug)]
+pub struct UseLock {
+    _file: File,
+}
+
+impl Store {
+    /// Says that the store is in use, for as long as the lock is held. Waits for a sweep to end.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn lock_for_use(&self) -> io::Result<UseLock> {
+        let (file, path) = self.use_lock_file()?;
+        file.lock_shared().map_err(|e| at(e, &path))?;
+        Ok(UseLock { _file: file })
+    }
+
+    fn use_lock_file(&self) -> io::Result<(File, PathBuf)> {
+        let path = self.root.join("locks").join("use");
+        let file = File::create(&path).map_err(|e| at(e, &path))?;
+        Ok((file, path))
+    }
+
+    /// Every record, as far as a policy looks at it. One whose manifest is gone needs its log alone.
+    ///
+    /// # Errors
+    /// When a folder cannot be listed.
+    pub fn held(&self) -> io::Result<Vec<Held>> {
+        let held = |record: Record| {
+            let tree = self.tree(&record.artifact).unwrap_or_default();
+            let log = fs::metadata(self.object(&record.log)).map_or(0, |m| m.len());
+            let mut blobs: Vec<_> =
+                tree.files.into_values().map(|entry| (entry.digest, entry.size)).collect();
+            blobs.push((record.log, log));
+            Held { key: record.key, task: record.task, made: record.started, blobs }
+        };
+        Ok(self.records()?.into_iter().map(held).collect())
+    }
+
+    /// Removes what a plan says, then the manifests, blobs and code manifests that no record needs.
+    /// None where a run is using the store: then nothing is removed.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn sweep_out(&self, plan: &Plan, grace: Duration) -> io::Result<Option<Swept>> {
+        let (lock, path) = self.use_lock_file()?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(at(error, &path)),
+        }
+        let mut swept = Swept::default();
+        for held in &plan.goes {
+            remove(&self.sharded("records", &held.key))?;
+            swept.records += 1;
+        }
+        let records = self.records()?;
+        let artifacts: BTreeSet<_> = records.iter().map(|r| r.artifact.clone()).collect();
+        let codes: BTreeSet<_> = records.iter().map(|r| r.description.code.clone()).collect();
+        let mut needed: BTreeSet<Digest> = records.into_iter().map(|r| r.log).collect();
+        for artifact in &artifacts {
+            let tree = self.tree(artifact).unwrap_or_default();
+            needed.extend(tree.files.into_values().map(|entry| entry.digest));
+        }
+        // A file that landed before its record did may be of a program that does not hold the lock.
+        let now = SystemTime::now();
+        let old = |file: &super::verify::Stored| {
+            now.duration_since(file.modified).is_ok_and(|age| age >= grace)
+        };
+        for (folder, keep) in [("trees", &artifacts), ("code", &codes), ("objects", &needed)] {
+            for file in self.files_of(folder)? {
+                if file.digest.as_ref().is_some_and(|d| !keep.contains(d)) && old(&file) {
+                    remove(&file.path)?;
+                    if folder == "objects" {
+                        swept.blobs += 1;
+                        swept.bytes += file.size;
+                    }
+                }
+            }
+        }
+        Ok(Some(swept))
+    }
+}
+
+/// Removes a file; one that is gone already is what was wanted.
+fn remove(path: &std::path::Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(at(e, path)),
+        _ => Ok(()),
+    }
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DAY: u64 = 86_400;
+
+    fn held(name: &str, days_old: u64, blobs: &[(&str, u64)]) -> Held {
+        Held {
+            key: Digest::of(name.as_bytes()),
+            task: name.to_owned(),
+            made: 1000 * DAY - days_old * DAY,
+            blobs: blobs.iter().map(|(b, size)| (Digest::of(b.as_bytes()), *size)).collect(),
+        }
+    }
+
+    fn all() -> Vec<Held> {
+        vec![
+            held("old", 90, &[("a", 10), ("shared", 5)]),
+            held("middle", 30, &[("b", 20)]),
+            held("young", 2, &[("c", 40), ("shared", 5)]),
+            held("fresh", 0, &[("d", 80)]),
+        ]
+    }
+
+    fn goes(policy: &Policy) -> (Vec<String>, u64, u64) {
+        let plan = policy.plan(all(), 1000 * DAY);
+        assert_eq!(plan.stays + plan.goes.len(), 4);
+        let names = plan.goes.into_iter().map(|h| h.task).collect();
+        (names, plan.bytes_stay, plan.bytes_go)
+    }
+
+    fn names(list: &[&str]) -> Vec<String> {
+        list.iter().map(|n| (*n).to_owned()).collect()
+    }
+
+    #[test]
+    fn without_limits_all_that_is_not_reachable_goes() {
+        let reachable = BTreeSet::from([Digest::of(b"young")]);
+        let policy = Policy { reachable, ..Policy::default() };
+        assert_eq!(goes(&policy), (names(&["old", "middle", "fresh"]), 45, 110));
+        // What is within its grace stays.
+        let policy = Policy { grace: Duration::from_secs(3600), ..policy };
+        assert_eq!(goes(&policy), (names(&["old", "middle"]), 125, 30));
+    }
+
+    #[test]
+    fn age_and_size_bound_what_is_not_reachable() {
+        let newer = Policy { newer_than: Some(Duration::from_secs(31 * DAY)), ..Policy::default() };
+        assert_eq!(goes(&newer), (names(&["old"]), 145, 10));
+        let small = Policy { at_most: Some(126), ..Policy::default() };
+        assert_eq!(goes(&small), (names(&["old", "middle"]), 125, 30));
+        let none = Policy { at_most: Some(0), ..Policy::default() };
+        assert_eq!(goes(&none).0.len(), 4);
+        let reachable = BTreeSet::from([Digest::of(b"old")]);
+        assert_eq!(goes(&Policy { reachable, ..none }).0, names(&["middle", "young", "fresh"]));
+    }
+
+    proptest! {
+        /// The limits hold, what is reachable stays, and no blob of what stays is counted as going.
+        #[test]
+        fn limits_hold(
+            records in prop::collection::vec((0u64..100, prop::collection::vec(0u8..12, 0..4), any::<bool>()), 0..20),
+            days in prop::option::of(0u64..100),
+            most in prop::option::of(0u64..120),
+        ) {
+            let mut reachable = BTreeSet::new();
+            let held: Vec<Held> = records.iter().enumerate().map(|(i, (age, blobs, reach))| {
+                let blobs: Vec<_> = blobs.iter().map(|b| (format!("{b}"), u64::from(*b))).collect();
+                let blobs: Vec<_> = blobs.iter().map(|(n, s)| (n.as_str(), *s)).collect();
+                let held = held(&format!("t{i}"), *age, &blobs);
+                if *reach { reachable.insert(held.key.clone()); }
+                held
+            }).collect();
+            let newer_than = days.map(|d| Duration::from_secs(d * DAY));
+            let policy = Policy { reachable: reachable.clone(), newer_than, at_most: most, grace: Duration::ZERO };
+            let plan = policy.plan(held.clone(), 1000 * DAY);
+            let gone: BTreeSet<_> = plan.goes.iter().map(|h| h.key.clone()).collect();
+            prop_assert!(gone.is_disjoint(&reachable));
+            let stay = held.iter().filter(|h| !gone.contains(&h.key));
+            let blobs: BTreeMap<_, _> = stay.clone().flat_map(|h| h.blobs.clone()).collect();
+            let bytes: u64 = blobs.values().sum();
+            prop_assert_eq!(bytes, plan.bytes_stay);
+            let all: BTreeMap<_, _> = held.iter().flat_map(|h| h.blobs.clone()).collect();
+            prop_assert_eq!(all.values().sum::<u64>(), plan.bytes_stay + plan.bytes_go);
+            let must: BTreeMap<_, _> = held.iter().filter(|h| reachable.contains(&h.key)).flat_map(|h| h.blobs.clone()).collect();
+            if let Some(most) = most {
+                prop_assert!(bytes <= most.max(must.values().sum()));
+            }
+            for h in stay.filter(|h| !reachable.contains(&h.key)) {
+                prop_assert!(days.is_none_or(|d| h.made > 1000 * DAY - d * DAY));
+            }
+        }
+    }
+}
