@@ -205,7 +205,7 @@ fn a_task_is_tried_again() {
     assert_eq!(project.lines("ran"), 3);
     // How a task is run is no part of its key.
     project.write(&stage(p, "a", &line, "  timeout: 1h\n  resources: { cpus: 2 }\n"));
-    assert_eq!(project.run(&[]), "1 tasks: 1 cached, 0 ran, 0 failed -> 0");
+    assert_eq!(project.run(&[]), "1 task: 1 cached, 0 ran, 0 failed -> 0");
     // Given up in the end.
     project.write(&stage(
         p,
@@ -213,7 +213,7 @@ fn a_task_is_tried_again() {
         "echo y >> @P/tries; exit 1",
         "  retry: { times: 1, wait: 1ms }\n",
     ));
-    assert_eq!(project.run(&[]), "1 tasks: 0 cached, 0 ran, 1 failed -> 1");
+    assert_eq!(project.run(&[]), "1 task: 0 cached, 0 ran, 1 failed -> 1");
     assert_eq!(project.lines("tries"), 2);
 }
 
@@ -271,12 +271,12 @@ fn an_edited_file_reruns_and_the_old_one_is_a_hit() {
     fs::write(project.path().join("in"), "1").unwrap();
     let stages = "a: { kind: command, with: { run: [cp, in, out], inputs: [in], outputs: [out] } }";
     project.write(stages);
-    assert_eq!(project.run(&[]), "1 tasks: 0 cached, 1 ran, 0 failed -> 0");
-    assert_eq!(project.run(&[]), "1 tasks: 1 cached, 0 ran, 0 failed -> 0");
+    assert_eq!(project.run(&[]), "1 task: 0 cached, 1 ran, 0 failed -> 0");
+    assert_eq!(project.run(&[]), "1 task: 1 cached, 0 ran, 0 failed -> 0");
     fs::write(project.path().join("in"), "2").unwrap();
-    assert_eq!(project.run(&[]), "1 tasks: 0 cached, 1 ran, 0 failed -> 0");
+    assert_eq!(project.run(&[]), "1 task: 0 cached, 1 ran, 0 failed -> 0");
     fs::write(project.path().join("in"), "1").unwrap();
-    assert_eq!(project.run(&[]), "1 tasks: 1 cached, 0 ran, 0 failed -> 0");
+    assert_eq!(project.run(&[]), "1 task: 1 cached, 0 ran, 0 failed -> 0");
 }
 
 #[test]
@@ -284,8 +284,8 @@ fn the_index_is_never_trusted_over_the_store() {
     let project = Project::new("");
     project.write(&stage(project.path(), "a", "echo 1 > out", ""));
     let cache = project.path().join("cache");
-    let ran = "1 tasks: 0 cached, 1 ran, 0 failed -> 0";
-    let hit = "1 tasks: 1 cached, 0 ran, 0 failed -> 0";
+    let ran = "1 task: 0 cached, 1 ran, 0 failed -> 0";
+    let hit = "1 task: 1 cached, 0 ran, 0 failed -> 0";
     assert_eq!(project.run(&[]), ran);
     assert_eq!(project.run(&[]), hit);
     let files = |folder: &str| -> Vec<_> {

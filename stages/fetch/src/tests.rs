@@ -98,7 +98,7 @@ fn when_all_fail_each_says_why() {
         folder ROOT/partial: no train-labels-idx1-ubyte or train-labels-idx1-ubyte.gz (ROOT/partial)
     ");
     let (_, help) = curl.split_once("\n").unwrap();
-    insta::assert_snapshot!(help, @"help: put train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (each may be .gz) into ROOT/output/data/made_up, or into a folder made_up under one that DISSIM_DATA names");
+    insta::assert_snapshot!(help.trim_start(), @"help: put train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (each may be .gz) into ROOT/output/data/made_up, or into a folder made_up under one that DISSIM_DATA names");
 }
 
 #[test]
