@@ -434,10 +434,11 @@ fn put_open_axes(params: &mut Params, own: &Axes, known: &BTreeSet<String>) {
     if open.is_empty() {
         return;
     }
-    match params.entry("matrix").or_insert_with(|| Value::Object(Params::new())) {
-        Value::Object(matrix) => matrix.extend(open),
-        // Resolving says what is wrong with it.
-        _ => {}
+    // Where it is no map, resolving says so.
+    if let Value::Object(matrix) =
+        params.entry("matrix").or_insert_with(|| Value::Object(Params::new()))
+    {
+        matrix.extend(open);
     }
 }
 

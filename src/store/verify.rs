@@ -156,7 +156,7 @@ fn blob_damage(file: &Stored) -> Option<String> {
 }
 
 fn tree_damage(file: &Stored) -> Option<String> {
-    let read = fs::read(&file.path).map_err(io::Error::from);
+    let read = fs::read(&file.path);
     match read.and_then(|bytes| Ok(serde_json::from_slice::<Tree>(&bytes)?)) {
         Ok(tree) if file.digest.as_ref() == Some(&tree.digest()) => None,
         Ok(_) => Some("the manifest is not what its name says".to_owned()),
@@ -165,7 +165,7 @@ fn tree_damage(file: &Stored) -> Option<String> {
 }
 
 fn record_damage(file: &Stored) -> Option<String> {
-    let read = fs::read(&file.path).map_err(io::Error::from);
+    let read = fs::read(&file.path);
     match read.and_then(|bytes| Ok(serde_json::from_slice::<Record>(&bytes)?)) {
         Ok(record) if record.version != Record::VERSION => None,
         Ok(record) if file.digest.as_ref() != Some(&record.key) => {

@@ -5,6 +5,9 @@ use proptest::prelude::*;
 
 use super::{Batch, Clock, Mixed, Objective, StepStats};
 
+/// A loss of logits, embedding and pre-embedding, written plainly in f64.
+type PlainLoss = dyn Fn(&[f64], &[f64], &[f64]) -> f64;
+
 /// A batch with its outputs, made of plain numbers.
 #[derive(Debug, Clone)]
 pub struct Case {
@@ -45,11 +48,7 @@ impl Case {
 
     /// Compares the gradient of an objective with central differences of its brute-force loss in
     /// f64 over logits, embedding and pre-embedding.
-    pub fn check_gradient(
-        &self,
-        gradient: &OutputGradient,
-        loss: &dyn Fn(&[f64], &[f64], &[f64]) -> f64,
-    ) {
+    pub fn check_gradient(&self, gradient: &OutputGradient, loss: &PlainLoss) {
         let wide = |v: &[f32]| -> Vec<f64> { v.iter().map(|&x| f64::from(x)).collect() };
         let at = [wide(&self.logits), wide(&self.embedding), wide(&self.pre)];
         let zeros = vec![0.0; self.embedding.len()];
