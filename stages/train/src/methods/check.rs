@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{Batch, Clock, Mixed, Objective, StepStats};
 
 /// A loss of logits, embedding and pre-embedding, written plainly in f64.
-type PlainLoss = dyn Fn(&[f64], &[f64], &[f64]) -> f64;
+type PlainLoss<'a> = dyn Fn(&[f64], &[f64], &[f64]) -> f64 + 'a;
 
 /// A batch with its outputs, made of plain numbers.
 #[derive(Debug, Clone)]
