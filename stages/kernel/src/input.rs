@@ -1,9 +1,7 @@
 //! From bytes to what the network sees.
 //!
 //! A channel is standardised by the mean and standard deviation of CIFAR-10's training images, the
-//! backgrounds of the study, as usual for networks on CIFAR-10. That matters beyond speed: with
-//! inputs in 0..=1 the embeddings of a fresh network differ little from sample to sample, and the
-//! dissimilarity penalty then kills most runs (docs/architecture.md has the numbers).
+//! backgrounds of the study, as usual for networks on CIFAR-10.
 
 use crate::PIXELS;
 

@@ -23,9 +23,11 @@ pub fn bca(values: &[f64], confidence: f64) -> Option<Interval> {
         .map(|_| (0..n).map(|_| values[random.below(n)]).sum::<f64>() / n as f64)
         .collect();
     means.sort_unstable_by(f64::total_cmp);
-    // Ties with the observed mean count half, as resamples of few values often tie.
-    let below = means.partition_point(|m| *m < observed) as f64;
-    let ties = means.partition_point(|m| *m <= observed) as f64 - below;
+    // Ties with the observed mean count half, as resamples of few values often tie. The same values
+    // added in another order are a tie, whatever the last bit says.
+    let slack = 1e-12 * values.iter().map(|v| v.abs()).sum::<f64>();
+    let below = means.partition_point(|m| *m < observed - slack) as f64;
+    let ties = means.partition_point(|m| *m <= observed + slack) as f64 - below;
     let bias = normal::quantile((below + 0.5 * ties) / DRAWS as f64);
     let acceleration = acceleration(values, observed);
     let end = |tail: f64| {
@@ -78,7 +80,28 @@ mod tests {
         assert_eq!(bca(&[0.2, 0.2], 0.95), Some(Interval { low: 0.2, high: 0.2 }));
     }
 
+    /// Fractions and percent must give the same interval, also where most resamples tie.
+    #[test]
+    fn the_unit_does_not_matter() {
+        let fractions = [0.167_3, 0.259_1, 0.357_2];
+        let points = fractions.map(|v| v * 100.0);
+        let (a, b) = (bca(&fractions, 0.95).unwrap(), bca(&points, 0.95).unwrap());
+        assert!((a.low * 100.0 - b.low).abs() < 1e-9, "{a:?} and {b:?}");
+        assert!((a.high * 100.0 - b.high).abs() < 1e-9, "{a:?} and {b:?}");
+    }
+
     proptest! {
+        #[test]
+        fn scales_with_its_values(
+            x in prop::collection::vec(-1.0f64..1.0, 2..8),
+            scale in 0.01f64..100.0,
+        ) {
+            let scaled: Vec<f64> = x.iter().map(|v| v * scale).collect();
+            let (a, b) = (bca(&x, 0.95).unwrap(), bca(&scaled, 0.95).unwrap());
+            prop_assert!((a.low * scale - b.low).abs() <= 1e-9 * scale);
+            prop_assert!((a.high * scale - b.high).abs() <= 1e-9 * scale);
+        }
+
         #[test]
         fn holds_the_mean_and_grows_with_confidence(x in prop::collection::vec(-1.0f64..1.0, 3..12)) {
             let (wide, narrow) = (bca(&x, 0.99).unwrap(), bca(&x, 0.8).unwrap());
