@@ -37,7 +37,7 @@ pub const METRICS: [&str; 29] = [
     "same_label_similarity",
     "cross_entropy",
     "penalty",
-    "pairs",
+    "pairs_per_batch",
     "active",
     "train_acc",
     "epoch@id_val",

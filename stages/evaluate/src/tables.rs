@@ -97,7 +97,7 @@ pub(crate) fn metrics(
     let figures: [(&str, Option<f64>); 5] = [
         ("cross_entropy", last.map(|e| e.cross_entropy)),
         ("penalty", last.map(|e| e.penalty)),
-        ("pairs", last.map(|e| e.pairs)),
+        ("pairs_per_batch", last.map(|e| e.pairs)),
         ("active", last.map(|e| e.active)),
         ("train_acc", last.map(|e| e.train_acc)),
     ];

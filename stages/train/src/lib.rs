@@ -15,7 +15,7 @@ mod training;
 use dissim_api::{Code, Context, Input, ParamError, Params, Stage, StageError, Traits};
 use serde_json::Value;
 
-pub use params::{Embed, EngineKind, LrSchedule, Method, Optimiser, TrainParams};
+pub use params::{Embed, EngineKind, LrSchedule, Method, Optimiser, Pairs, TauLoss, TrainParams};
 
 /// The `train` stage.
 #[derive(Debug, Clone, Copy)]

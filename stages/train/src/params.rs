@@ -29,6 +29,20 @@ pub struct TrainParams {
     /// The embedding that the penalty reads; `dissimilarity` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embed: Option<Embed>,
+    /// The pairs that the penalty counts; `dissimilarity` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<Pairs>,
+    /// Pairs of a label count where their cosine similarity is above 1 - tau; 0.001 by default, the
+    /// study's best. `label_above_threshold` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tau: Option<f64>,
+    /// How the threshold enters the loss; `label_above_threshold` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tau_loss: Option<TauLoss>,
+    /// Similarity that costs nothing, between -1 and 1: a pair costs max(0, S_ij - offset). None by
+    /// default; `dissimilarity` only, without effect under a hinge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<f64>,
     /// Environments that `vrex`, `irm` and `conditional_coral` see: each label's backgrounds in so
     /// many parts, 2 by default. Left out elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,6 +144,30 @@ impl Method {
     pub fn environments(self) -> bool {
         matches!(self, Self::Vrex | Self::Irm | Self::ConditionalCoral)
     }
+}
+
+/// The pairs that the penalty counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Pairs {
+    /// The same label and the same background, as in the study.
+    #[default]
+    LabelAndBackground,
+    /// The same label, and a similarity above 1 - tau: needs no background labels.
+    LabelAboveThreshold,
+    /// The same label.
+    Label,
+}
+
+/// How a threshold enters the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TauLoss {
+    /// The mean similarity of the pairs above it; which these are is a constant to the gradient.
+    #[default]
+    SelectedMean,
+    /// The mean over all pairs of a label of max(0, S_ij - (1 - tau)).
+    Hinge,
 }
 
 /// The embedding that the penalty reads.
@@ -251,6 +289,13 @@ pub(crate) fn resolve(given: &Params) -> Result<Params, Vec<ParamError>> {
     params.environments =
         params.method.environments().then(|| params.environments.unwrap_or(ENVIRONMENTS));
     params.embed = penalised.then_some(params.embed.unwrap_or_default());
+    // The study's own pairs are left out, so that naming them makes no other task.
+    params.pairs = params.pairs.filter(|&p| penalised && p != Pairs::default());
+    let threshold = params.pairs == Some(Pairs::LabelAboveThreshold);
+    params.tau = threshold.then(|| params.tau.unwrap_or(TAU));
+    params.tau_loss = threshold.then(|| params.tau_loss.unwrap_or_default());
+    let hinge = params.tau_loss == Some(TauLoss::Hinge);
+    params.offset = params.offset.filter(|_| penalised && !hinge).map(|offset| offset + 0.0);
     params.lr = Some(params.rate());
     params.weight_decay =
         (params.optimiser == Optimiser::Adamw).then(|| params.weight_decay.unwrap_or(DECAY));
@@ -266,6 +311,9 @@ pub(crate) fn resolve(given: &Params) -> Result<Params, Vec<ParamError>> {
     }
 }
 
+/// The study's best threshold.
+const TAU: f64 = 0.001;
+
 fn range_errors(params: &TrainParams) -> Vec<ParamError> {
     let mut errors = Vec::new();
     let mut require = |holds: bool, name: &str, message: String| {
@@ -278,6 +326,16 @@ fn range_errors(params: &TrainParams) -> Vec<ParamError> {
         lambda.is_none_or(|l| l.is_finite() && l >= 0.0),
         "lambda",
         format!("`lambda` must be 0 or more, and is {}", lambda.unwrap_or_default()),
+    );
+    require(
+        params.tau.is_none_or(|t| t.is_finite() && t >= 0.0),
+        "tau",
+        format!("`tau` must be 0 or more, and is {}", params.tau.unwrap_or_default()),
+    );
+    require(
+        params.offset.is_none_or(|o| (-1.0..=1.0).contains(&o)),
+        "offset",
+        format!("`offset` must be -1 to 1, and is {}", params.offset.unwrap_or_default()),
     );
     require(
         params.environments.is_none_or(|e| (1..=100).contains(&e)),

@@ -19,6 +19,7 @@ mod dfr;
 mod dissimilarity;
 mod environments;
 mod erm;
+pub mod gram;
 mod group_dro;
 mod irm;
 mod mixup;
@@ -36,7 +37,7 @@ use dissim_api::formats::{Dataset, Told};
 use dissim_kernel::{OutputGradient, Outputs};
 use dissim_model::{Architecture, Engine};
 
-use crate::params::{Method, TrainParams};
+use crate::params::{Method, Pairs, TrainParams};
 use environments::Slots;
 use mixup::{Mixup, Partners};
 use penalised::Penalised;
@@ -245,8 +246,10 @@ fn rival(method: Method, setting: Setting<'_>) -> Box<dyn Objective> {
 /// What a run with these parameters is told.
 #[must_use]
 pub fn told(params: &TrainParams) -> Told {
+    let labelled = params.pairs.unwrap_or_default() == Pairs::LabelAndBackground;
     match params.method {
         Method::Erm => Told::Nothing,
+        Method::Dissimilarity if !labelled => Told::Nothing,
         Method::SpectralDecoupling
         | Method::Rsc
         | Method::VicregDecorrelation
