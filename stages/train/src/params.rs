@@ -292,7 +292,7 @@ pub(crate) fn resolve(given: &Params) -> Result<Params, Vec<ParamError>> {
     // The study's own pairs are left out, so that naming them makes no other task.
     params.pairs = params.pairs.filter(|&p| penalised && p != Pairs::default());
     let threshold = params.pairs == Some(Pairs::LabelAboveThreshold);
-    params.tau = threshold.then(|| params.tau.unwrap_or(TAU));
+    params.tau = threshold.then(|| params.tau.unwrap_or(TAU) + 0.0);
     params.tau_loss = threshold.then(|| params.tau_loss.unwrap_or_default());
     let hinge = params.tau_loss == Some(TauLoss::Hinge);
     params.offset = params.offset.filter(|_| penalised && !hinge).map(|offset| offset + 0.0);

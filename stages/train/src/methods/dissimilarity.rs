@@ -40,18 +40,16 @@ impl Dissimilarity {
     #[must_use]
     pub fn new(params: &TrainParams) -> Self {
         let pairs = params.pairs.unwrap_or_default();
-        let offset = params.offset.unwrap_or_default() as f32;
+        let offset = params.offset.map(|offset| offset as f32);
         let threshold = (1.0 - params.tau.unwrap_or_default()) as f32;
         let search = match (pairs, params.tau_loss.unwrap_or_default()) {
             (Pairs::LabelAboveThreshold, TauLoss::SelectedMean) => {
                 Search::Gram(Box::default(), Rule { threshold: Some(threshold), offset })
             }
             (Pairs::LabelAboveThreshold, TauLoss::Hinge) => {
-                Search::Gram(Box::default(), Rule { threshold: None, offset: threshold })
+                Search::Gram(Box::default(), Rule { threshold: None, offset: Some(threshold) })
             }
-            _ if params.offset.is_some() => {
-                Search::Gram(Box::default(), Rule { threshold: None, offset })
-            }
+            _ if offset.is_some() => Search::Gram(Box::default(), Rule { threshold: None, offset }),
             _ => Search::Sums(GroupSums::default()),
         };
         Self {
@@ -109,6 +107,8 @@ impl Objective for Dissimilarity {
 mod tests {
     use super::*;
     use crate::methods::check::{Case, cases, cosine, entropy};
+    use crate::methods::class_repulsion::LabelPairs;
+    use crate::methods::penalised::Penalised;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -199,26 +199,30 @@ mod tests {
 
         #[test]
         fn a_threshold_that_lets_all_or_none_pass(case in cases()) {
-            let of = |tau: f64| {
-                let with = json!({"method": "dissimilarity", "lambda": 1.25, "offset": -1.0,
-                    "pairs": "label_above_threshold", "tau": tau});
+            let of = |pairs: serde_json::Value| {
+                let mut with = pairs;
+                with["method"] = json!("dissimilarity");
+                with["lambda"] = json!(1.25);
                 case.evaluate(&mut method(with))
             };
-            // tau = 2 + eps: every pair of a label. An offset of -1 adds 1 to each and bends none.
-            let all = json!({"method": "dissimilarity", "lambda": 1.25, "pairs": "label"});
-            let (expected, by_label) = case.evaluate(&mut method(all));
-            let (stats, gradient) = of(2.001);
+            let above = |tau: f64| of(json!({"pairs": "label_above_threshold", "tau": tau}));
+            // tau = 2 + eps: every pair of a label, as in class_repulsion.
+            let (expected, by_label) = of(json!({"pairs": "label"}));
+            let (stats, gradient) = above(2.001);
             prop_assert_eq!(stats.pairs, expected.pairs);
-            if expected.pairs > 0.0 {
-                prop_assert!((stats.penalty - 1.0 - expected.penalty).abs() < 1e-5);
-            }
+            prop_assert!((stats.penalty - expected.penalty).abs() < 1e-5);
+            let repulsion = Penalised::new(1.25, LabelPairs::default());
+            let (repelled, by_class) = case.evaluate(&mut { repulsion });
+            prop_assert!((stats.penalty - repelled.penalty).abs() < 1e-5);
             let zeros = vec![0.0; case.embedding.len()];
-            let pairs = gradient.embedding().unwrap_or(&zeros).iter();
-            for (a, b) in pairs.zip(by_label.embedding().unwrap_or(&zeros)) {
-                prop_assert!((a - b).abs() < 1e-4, "{a} {b}");
+            for other in [&by_label, &by_class] {
+                let pairs = gradient.embedding().unwrap_or(&zeros).iter();
+                for (a, b) in pairs.zip(other.embedding().unwrap_or(&zeros)) {
+                    prop_assert!((a - b).abs() < 1e-4, "{a} {b}");
+                }
             }
             // tau = 0: nothing is more similar than 1.
-            let (stats, gradient) = of(0.0);
+            let (stats, gradient) = above(0.0);
             prop_assert_eq!((stats.pairs, stats.penalty), (0.0, 0.0));
             prop_assert!(gradient.embedding().unwrap_or(&zeros).iter().all(|g| *g == 0.0));
         }

@@ -1,10 +1,10 @@
 //! The penalty over pairs that must be looked at one by one: those above a threshold, or with an
 //! offset. The plain Gram matrix of a batch, O(n^2 d), and its gradient in closed form.
 //!
-//! With S_ij = u_i . u_j and M the ordered pairs that count, the penalty is
-//! (1/|M|) sum over M of max(0, S_ij - offset). Its gradient with respect to u_i is
-//! (2/|M|) times the sum of u_j over the pairs (i, j) of M with S_ij > offset; which pairs are in
-//! M is a constant to it.
+//! With S_ij = u_i . u_j and M the ordered pairs that count, the penalty is (1/|M|) times the sum over
+//! M of S_ij or, with an offset, of max(0, S_ij - offset). Its gradient with respect to u_i is (2/|M|)
+//! times the sum of u_j over the pairs (i, j) of M, with an offset those with S_ij > offset; which
+//! pairs are in M is a constant to it.
 
 use super::StepStats;
 use super::pairs::{EPSILON, Units};
@@ -14,8 +14,8 @@ use super::pairs::{EPSILON, Units};
 pub struct Rule {
     /// Of the related pairs only those with S_ij above this are in M; all of them where none.
     pub threshold: Option<f32>,
-    /// Similarity up to here costs nothing.
-    pub offset: f32,
+    /// Similarity up to here costs nothing; without it a pair costs its similarity, below 0 as well.
+    pub offset: Option<f32>,
 }
 
 /// The Gram matrix of a batch.
@@ -51,8 +51,8 @@ impl Gram {
                     continue;
                 }
                 self.pairs += 1;
-                if similarity > rule.offset {
-                    sum += f64::from(similarity - rule.offset);
+                if rule.offset.is_none_or(|offset| similarity > offset) {
+                    sum += f64::from(similarity - rule.offset.unwrap_or(0.0));
                     self.pulls[i * n + j] = true;
                 }
             }
