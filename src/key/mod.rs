@@ -1,6 +1,6 @@
 //! The task key: one description of all that a task depends on, and its hash.
 //!
-//! [`Facts::walk`] visits every fact once. The key hashes what it visits and
+//! `Facts::walk` visits every fact once. The key hashes what it visits and
 //! [`Description::diff`] compares what it visits, so a key never changes without a reason that
 //! `dissim why` can name, and nothing is named that does not change the key.
 

@@ -1,8 +1,8 @@
 //! Stage kind `command`: any program with declared inputs and outputs, so that a script can be a
 //! stage.
 //!
-//! The program runs in a private working folder ([`work_folder`]) that holds the project files it
-//! declares and a link `inputs/<name>` for each artifact it needs; its environment ([`program`])
+//! The program runs in a private working folder (`work_folder`) that holds the project files it
+//! declares and a link `inputs/<name>` for each artifact it needs; its environment (`program`)
 //! has `$DISSIM_INPUT_<NAME>` (a path a line), `$DISSIM_MATRIX_<AXIS>`, `$DISSIM_OUTPUT`, `$DISSIM_SCRATCH` (survives a kill)
 //! and `$DISSIM_TASK`. Nothing is a sandbox: a program that reads what it does not declare is not
 //! stopped, and a change of that is not noticed.

@@ -6,7 +6,7 @@
 //!                     -> layers on disk, and samples.png (samples.rs)
 //! ```
 //!
-//! Every random choice comes from [`draw`], whose bytes never change.
+//! Every random choice comes from `draw`, whose bytes never change.
 
 mod backgrounds;
 mod draw;

@@ -124,7 +124,7 @@ fn white() -> [u8; 3] {
 }
 
 impl DatasetParams {
-    /// Held-out digits; `n_val` is always there after [`resolve`].
+    /// Held-out digits; `n_val` is always there after resolving.
     #[must_use]
     pub fn held_out(&self) -> u32 {
         self.n_val.unwrap_or(TRAINING_DIGITS.saturating_sub(self.n_train).min(HELD_OUT))

@@ -27,7 +27,7 @@ pub fn write(path: &Path, network: &Architecture, weights: &[f32]) -> Result<(),
 /// When they cannot be laid out.
 ///
 /// # Panics
-/// As [`write`].
+/// As [`write()`].
 pub fn bytes(path: &Path, network: &Architecture, weights: &[f32]) -> Result<Vec<u8>, StageError> {
     let parameters = network.parameters();
     assert_eq!(weights.len(), network.weights());
@@ -38,7 +38,7 @@ pub fn bytes(path: &Path, network: &Architecture, weights: &[f32]) -> Result<Vec
     to_bytes(&tensors, path)
 }
 
-/// Reads what [`write`] wrote, or what PyTorch saved under the same names.
+/// Reads what [`write()`] wrote, or what PyTorch saved under the same names.
 ///
 /// # Errors
 /// When the file is missing or damaged, or a parameter is absent or of another shape or type.
