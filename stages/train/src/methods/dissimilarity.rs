@@ -143,7 +143,7 @@ mod tests {
             };
             let z = if pre { &case.pre } else { &case.embedding };
             let z: Vec<f64> = z.iter().map(|&v| f64::from(v)).collect();
-            prop_assert!((stats.penalty - gram(&case, &z, group)).abs() < 1e-5);
+            prop_assert!((stats.penalty - gram(&case, &z, group)).abs() < 1e-6);
             case.check_gradient(&gradient, &loss);
         }
 
