@@ -106,7 +106,7 @@ impl Objective for Dissimilarity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::check::{Case, cases, cosine, entropy};
+    use crate::methods::check::{cases, cosine, entropy, mean_cosine};
     use crate::methods::class_repulsion::LabelPairs;
     use crate::methods::penalised::Penalised;
     use proptest::prelude::*;
@@ -114,20 +114,6 @@ mod tests {
 
     fn method(with: serde_json::Value) -> Dissimilarity {
         Dissimilarity::new(&serde_json::from_value(with).unwrap())
-    }
-
-    /// The mean similarity of the ordered pairs that `related` names, by the plain Gram form.
-    fn gram(case: &Case, z: &[f64], related: impl Fn(usize, usize) -> bool) -> f64 {
-        let (mut sum, mut pairs) = (0.0, 0.0);
-        for i in 0..case.labels.len() {
-            for j in 0..case.labels.len() {
-                if i != j && related(i, j) {
-                    sum += cosine(z, case.width, i, j);
-                    pairs += 1.0;
-                }
-            }
-        }
-        if pairs == 0.0 { 0.0 } else { sum / pairs }
     }
 
     proptest! {
@@ -139,11 +125,11 @@ mod tests {
             let group = |i: usize, j: usize| case.groups[i] == case.groups[j];
             let loss = |logits: &[f64], post: &[f64], before: &[f64]| {
                 let z = if pre { before } else { post };
-                entropy(logits, &case.labels) + lambda * gram(&case, z, group)
+                entropy(logits, &case.labels) + lambda * mean_cosine(z, case.width, group)
             };
             let z = if pre { &case.pre } else { &case.embedding };
             let z: Vec<f64> = z.iter().map(|&v| f64::from(v)).collect();
-            prop_assert!((stats.penalty - gram(&case, &z, group)).abs() < 1e-6);
+            prop_assert!((stats.penalty - mean_cosine(&z, case.width, group)).abs() < 1e-6);
             case.check_gradient(&gradient, &loss);
         }
 
