@@ -6,7 +6,9 @@ use crate::Interval;
 /// function (Abramowitz & Stegun 26.7.1 and 26.5.8).
 #[must_use]
 pub fn cdf(t: f64, df: f64) -> f64 {
-    let tail = 0.5 * incomplete_beta(df / 2.0, 0.5, df / (df + t * t));
+    // Both x and 1 - x from t: a difference would leave few digits of a small t.
+    let (x, complement) = (df / (df + t * t), t * t / (df + t * t));
+    let tail = 0.5 * incomplete_beta(df / 2.0, 0.5, x, complement);
     if t > 0.0 { 1.0 - tail } else { tail }
 }
 
@@ -48,17 +50,18 @@ pub fn summary(values: &[f64], confidence: f64) -> Option<(f64, Option<f64>, Opt
     Some((mean, Some(deviation), Some(Interval { low: mean - half, high: mean + half })))
 }
 
-/// Regularised incomplete beta function by its continued fraction (Lentz' method).
-fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
-    if x <= 0.0 || x >= 1.0 {
+/// Regularised incomplete beta function at `x` = 1 - `complement`, by its continued fraction
+/// (Lentz' method).
+fn incomplete_beta(a: f64, b: f64, x: f64, complement: f64) -> f64 {
+    if x <= 0.0 || complement <= 0.0 {
         return if x <= 0.0 { 0.0 } else { 1.0 };
     }
     // The fraction converges fast on one side only; the other follows by symmetry.
     if x > (a + 1.0) / (a + b + 2.0) {
-        return 1.0 - incomplete_beta(b, a, 1.0 - x);
+        return 1.0 - incomplete_beta(b, a, complement, x);
     }
     let front =
-        (ln_gamma(a + b) - ln_gamma(a) - ln_gamma(b) + a * x.ln() + b * (1.0 - x).ln()).exp();
+        (ln_gamma(a + b) - ln_gamma(a) - ln_gamma(b) + a * x.ln() + b * complement.ln()).exp();
     let safe = |v: f64| if v.abs() < 1e-300 { 1e-300 } else { v };
     let (mut c, mut d) = (1.0, 1.0 / safe(1.0 - (a + b) * x / (a + 1.0)));
     let mut fraction = d;
@@ -133,6 +136,14 @@ mod tests {
         #[test]
         fn quantile_inverts_cdf(p in 0.001f64..0.999, df in 1.0f64..200.0) {
             prop_assert!((cdf(quantile(p, df), df) - p).abs() < 1e-12);
+        }
+
+        /// Close to zero the distribution is a straight line through 1/2, as steep as its density
+        /// there (df = 2: 1 / (2 sqrt 2)).
+        #[test]
+        fn small_t_keeps_its_digits(t in 1e-9f64..1e-5) {
+            let slope = (cdf(t, 2.0) - 0.5) / t;
+            prop_assert!((slope - 8f64.sqrt().recip()).abs() < 1e-16 / t + 1e-9, "{slope}");
         }
     }
 }
