@@ -3,6 +3,7 @@
 mod audit;
 mod edges;
 mod events;
+mod local;
 mod process;
 mod progress;
 mod schedule;
@@ -23,6 +24,7 @@ use crate::store::Store;
 pub use audit::{Audited, audit};
 pub(crate) use edges::wanted;
 pub use events::Events;
+use local::{Executor, Local};
 pub use process::{Cancel, serve_task};
 pub use progress::{Console, Fancy, Plain, Several, seconds};
 use schedule::Scheduler;
@@ -102,14 +104,13 @@ pub fn run(
     let planner = Planner::new(study, store);
     let mut scheduler = Scheduler::new(study, store, options, &planner, console);
     std::thread::scope(|scope| {
+        let mut executor = Local { scope, cancel, sender };
         loop {
             if !cancel.requested() && !scheduler.stopping() {
                 scheduler.look_up_ready()?;
-                while let Some(turn) = scheduler.next_turn() {
-                    let job = Job::new(study, store, &planner, options, &folder, turn);
-                    let sender = sender.clone();
-                    scope.spawn(move || job.run(cancel, &sender));
-                }
+                let turns = std::iter::from_fn(|| scheduler.next_turn());
+                let job = |turn| Job::new(study, store, &planner, options, &folder, turn);
+                executor.launch(turns.map(job).collect());
             }
             if scheduler.idle(cancel.requested()) {
                 break;

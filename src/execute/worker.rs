@@ -1,16 +1,16 @@
-//! One task's turn: lock its key, look again, run its process, keep what it made.
+//! One task's turn: lock its key, look again, lay it out; and, when its process is over wherever
+//! that ran, keep what it made. What is between the two is an executor's.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dissim_api::{Code, Progress, TaskSpec};
 
-use super::process::{self, Cancel, End};
+use super::process::{self, Cancel, End, Ended};
 use super::{RunOptions, TaskId};
 use crate::digest::Digest;
 use crate::graph::Study;
@@ -18,7 +18,7 @@ use crate::history::host;
 use crate::key::Description;
 use crate::plan::Planner;
 use crate::policy::Policy;
-use crate::store::{Hit, Record, RunFolder, Store};
+use crate::store::{Hit, KeyLock, Record, RunFolder, Store};
 
 /// How often a lock that another runner holds is tried.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -43,6 +43,32 @@ pub(super) enum Outcome {
     Stale(String),
     /// A signal ended it.
     Cancelled,
+}
+
+/// What came of the beginning of a task's turn.
+pub(super) enum Begun {
+    /// It ended there.
+    Over(Outcome),
+    /// Its process may run.
+    Laid(Box<Laid>),
+}
+
+/// A task that is laid out in its folder, and whose key is locked.
+pub(super) struct Laid {
+    spec: TaskSpec,
+    _lock: KeyLock,
+}
+
+/// A process that is over, wherever it ran.
+pub(super) struct Finished {
+    pub end: End,
+    pub peak_memory_bytes: u64,
+    /// When it started, in seconds since 1970.
+    pub started: u64,
+    pub duration_s: f64,
+    pub host: String,
+    pub metrics: BTreeMap<String, Option<f64>>,
+    pub log: Vec<u8>,
 }
 
 /// A task whose turn it is.
@@ -91,18 +117,16 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Runs the task and reports; never panics the runner.
-    pub fn run(self, cancel: &Cancel, sender: &Sender<Message>) {
-        let outcome = self.turn(cancel, sender).unwrap_or_else(|e| Outcome::Failed(e.to_string()));
-        let _ = fs::remove_dir_all(&self.folder);
-        // The scheduler is gone only when the run is being torn down.
-        let _ = sender.send(Message::Finished(self.task, Box::new(outcome)));
+    /// The task.
+    pub fn task(&self) -> TaskId {
+        self.task
     }
 
-    fn turn(&self, cancel: &Cancel, sender: &Sender<Message>) -> io::Result<Outcome> {
-        let _lock = loop {
+    /// Takes the key's lock, looks again, and lays the task out.
+    pub fn begin(&self, cancel: &Cancel) -> io::Result<Begun> {
+        let lock = loop {
             if cancel.requested() {
-                return Ok(Outcome::Cancelled);
+                return Ok(Begun::Over(Outcome::Cancelled));
             }
             match self.store.try_lock(&self.key)? {
                 Some(lock) => break lock,
@@ -110,60 +134,81 @@ impl<'a> Job<'a> {
             }
         };
         if let Some(hit) = self.planner.index().look_up(&self.key) {
-            return Ok(Outcome::TakenOver(hit));
+            return Ok(Begun::Over(Outcome::TakenOver(hit)));
         }
         let spec = self.prepare()?;
+        Ok(Begun::Laid(Box::new(Laid { spec, _lock: lock })))
+    }
+
+    /// Runs a task that was laid out as a process of this machine.
+    pub fn process(
+        &self,
+        cancel: &Cancel,
+        mut progress: impl FnMut(Progress),
+    ) -> io::Result<Finished> {
         let started = SystemTime::now();
         let clock = Instant::now();
         let log = self.folder.join("log");
         let mut metrics = BTreeMap::new();
-        let ended = process::run(
-            &self.program,
-            &self.folder,
-            &log,
-            self.policy,
-            cancel,
-            |event| match event {
-                dissim_api::Event::Progress(progress) => {
-                    let _ = sender.send(Message::Progress(self.task, progress));
-                }
-                dissim_api::Event::Metric { name, value } => drop(metrics.insert(name, value)),
-                _ => {}
-            },
-        )?;
-        let text = fs::read(&log).unwrap_or_default();
-        match ended.end {
+        let on_event = |event| match event {
+            dissim_api::Event::Progress(of) => progress(of),
+            dissim_api::Event::Metric { name, value } => drop(metrics.insert(name, value)),
+            _ => {}
+        };
+        let Ended { end, peak_memory_bytes } =
+            process::run(&self.program, &self.folder, &log, self.policy, cancel, on_event)?;
+        Ok(Finished {
+            end,
+            peak_memory_bytes,
+            started: started.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+            duration_s: clock.elapsed().as_secs_f64(),
+            host: host(),
+            metrics,
+            log: fs::read(&log).unwrap_or_default(),
+        })
+    }
+
+    /// Keeps what a task made, or says why there is nothing to keep.
+    pub fn end(&self, laid: Laid, finished: Finished) -> io::Result<Outcome> {
+        match finished.end {
             End::Cancelled => return Ok(Outcome::Cancelled),
-            End::Failed(why) => return Ok(Outcome::Failed(self.keep_failure(&why, &text)?)),
+            End::Failed(why) => {
+                return Ok(Outcome::Failed(self.keep_failure(&why, &finished.log)?));
+            }
             End::Done => {
                 if let Some(why) = self.changed_files() {
-                    return Ok(Outcome::Stale(self.keep_failure(&why, &text)?));
+                    return Ok(Outcome::Stale(self.keep_failure(&why, &finished.log)?));
                 }
             }
         }
-        let artifact = self.store.commit(&spec.output)?;
+        let artifact = self.store.commit(&laid.spec.output)?;
         let record = Record {
             version: Record::VERSION,
             key: self.key.clone(),
             task: self.study.tasks[self.task].name.clone(),
             description: (*self.description).clone(),
             artifact,
-            started: started.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
-            duration_s: clock.elapsed().as_secs_f64(),
-            peak_memory_bytes: ended.peak_memory_bytes,
-            host: host(),
-            log: self.store.put(&text)?,
-            metrics,
+            started: finished.started,
+            duration_s: finished.duration_s,
+            peak_memory_bytes: finished.peak_memory_bytes,
+            host: finished.host,
+            log: self.store.put(&finished.log)?,
+            metrics: finished.metrics,
             dissim: env!("CARGO_PKG_VERSION").to_owned(),
         };
         self.store.put_record(&record, &self.code)?;
-        let _ = fs::remove_dir_all(&spec.scratch);
+        let _ = fs::remove_dir_all(&laid.spec.scratch);
         let index = self.planner.index();
         index.put_latest(&record.task, &record.key)?;
         match index.look_up(&self.key) {
             Some(hit) => Ok(Outcome::Ran(hit)),
             None => Ok(Outcome::Failed("what it made is gone from the store already".to_owned())),
         }
+    }
+
+    /// The task is over: its folder goes.
+    pub fn clear(&self) {
+        let _ = fs::remove_dir_all(&self.folder);
     }
 
     /// Lays out inputs, an empty output folder and the spec.
