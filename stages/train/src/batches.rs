@@ -28,19 +28,24 @@ impl Stream {
         ((u128::from(self.next()) * n as u128) >> 64) as usize
     }
 
+    /// Puts values into a random order: Fisher-Yates.
+    pub fn shuffle<T>(&mut self, values: &mut [T]) {
+        for i in (1..values.len()).rev() {
+            values.swap(i, self.below(i + 1));
+        }
+    }
+
     /// Uniform in [-1, 1).
     pub fn symmetric(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 }
 
-/// The order of an epoch's samples: Fisher-Yates.
+/// The order of an epoch's samples.
 pub(crate) fn order(samples: usize, seed: u64, epoch: u32) -> Vec<u32> {
     let mut stream = Stream::new("dissim train order v1", seed, epoch.into());
     let mut order: Vec<u32> = (0..samples as u32).collect();
-    for i in (1..samples).rev() {
-        order.swap(i, stream.below(i + 1));
-    }
+    stream.shuffle(&mut order);
     order
 }
 

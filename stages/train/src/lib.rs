@@ -8,6 +8,7 @@ mod checkpoint;
 mod initial;
 pub mod methods;
 mod params;
+mod sampler;
 #[cfg(test)]
 mod tests;
 mod training;
@@ -15,7 +16,10 @@ mod training;
 use dissim_api::{Code, Context, Input, ParamError, Params, Stage, StageError, Traits};
 use serde_json::Value;
 
-pub use params::{Embed, EngineKind, LrSchedule, Method, Optimiser, Pairs, TauLoss, TrainParams};
+pub use params::{
+    Embed, EngineKind, Lambda, LambdaSchedule, LrSchedule, Method, Optimiser, Pairs, Sampler,
+    TauLoss, TauSpace, TrainParams,
+};
 
 /// The `train` stage.
 #[derive(Debug, Clone, Copy)]

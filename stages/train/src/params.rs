@@ -1,10 +1,20 @@
 //! The parameters of a training run: what each means, its default and why.
 
+mod choices;
+mod lambda;
+mod ranges;
+
 use dissim_api::{ParamError, Params};
 use dissim_kernel::Rule;
 use dissim_model::{Activation, Architecture, Model, Pooling};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use choices::{
+    Embed, EngineKind, LambdaSchedule, LrSchedule, Method, Optimiser, Pairs, Sampler, TauLoss,
+    TauSpace,
+};
+pub use lambda::Lambda;
 
 /// `with:` of a `train` stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -23,9 +33,18 @@ pub struct TrainParams {
     #[serde(default)]
     pub method: Method,
     /// Weight of the method's penalty; each method has a default of its own, 1.25 for
-    /// `dissimilarity`. Without effect, and so left out, where a method has no penalty.
+    /// `dissimilarity`. `{ target: s }` in place of a number lets it follow whatever holds the mean
+    /// similarity at s (`dissimilarity`, `class_repulsion`). Without effect, and so left out, where
+    /// a method has no penalty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lambda: Option<f64>,
+    pub lambda: Option<Lambda>,
+    /// How that weight changes while training goes on; constant by default. A weight with a target
+    /// has no schedule, and `vrex` and `irm` have one of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda_schedule: Option<LambdaSchedule>,
+    /// The share of the run in which it changes: 0.2 by default for `warm_up`, 1 for `decay`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda_span: Option<f64>,
     /// The embedding that the penalty reads; `dissimilarity` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embed: Option<Embed>,
@@ -36,6 +55,9 @@ pub struct TrainParams {
     /// study's best. `label_above_threshold` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tau: Option<f64>,
+    /// What that similarity is of; `label_above_threshold` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tau_space: Option<TauSpace>,
     /// How the threshold enters the loss; `label_above_threshold` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tau_loss: Option<TauLoss>,
@@ -56,6 +78,14 @@ pub struct TrainParams {
     #[serde(default = "sixty_four")]
     #[schemars(range(min = 1, max = 4096))]
     pub batch_size: u32,
+    /// How an epoch is cut into batches; `shuffle` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<Sampler>,
+    /// Images of a group in a batch, 2 to 4096, 4 by default; it must divide `batch_size`.
+    /// `sampler: groups` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 4096))]
+    pub samples_per_group: Option<u32>,
     /// Learning rate: 0.001 by default, 0.01 for sgd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
@@ -79,148 +109,6 @@ pub struct TrainParams {
     pub engine: EngineKind,
 }
 
-/// What is minimised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Method {
-    /// Empirical risk: mean cross-entropy.
-    #[default]
-    Erm,
-    /// Cross-entropy plus lambda times the mean cosine similarity of the embeddings of pairs with
-    /// the same label and the same background.
-    Dissimilarity,
-    /// Cross-entropy plus lambda (0.1) times the mean squared logit.
-    SpectralDecoupling,
-    /// Cross-entropy after the units that speak most for the true label are dropped.
-    Rsc,
-    /// Cross-entropy plus lambda (0.04) times VICReg's covariance term.
-    VicregDecorrelation,
-    /// Cross-entropy plus lambda (1.25) times the mean similarity of pairs with the same label.
-    ClassRepulsion,
-    /// Cross-entropy of images and labels mixed in pairs.
-    Mixup,
-    /// Cross-entropy of images mixed with others of the same label on another background.
-    Lisa,
-    /// Cross-entropy that counts the worst groups most.
-    GroupDro,
-    /// Risks of environments plus lambda (10) times their variance.
-    Vrex,
-    /// Risks of environments plus lambda (100) times the squared slope of each.
-    Irm,
-    /// Cross-entropy plus lambda (1) times the distance of a label's moments between environments.
-    ConditionalCoral,
-    /// Cross-entropy minus lambda (1.25) times the mean similarity of pairs with the same label and
-    /// different backgrounds.
-    Similarity,
-    /// Erm, and then the last layer fitted anew on held-out backgrounds.
-    Dfr,
-    /// Cross-entropy on a fresh background for every sample and epoch: the upper bound.
-    Oracle,
-}
-
-impl Method {
-    /// The weight of its penalty where the user gives none; none where it has no weight.
-    #[must_use]
-    pub fn weight(self) -> Option<f64> {
-        match self {
-            Self::Dissimilarity | Self::ClassRepulsion | Self::Similarity => Some(LAMBDA),
-            Self::SpectralDecoupling => Some(0.1),
-            Self::VicregDecorrelation => Some(0.04),
-            Self::Vrex => Some(10.0),
-            Self::Irm => Some(100.0),
-            Self::ConditionalCoral => Some(1.0),
-            Self::Erm
-            | Self::Rsc
-            | Self::Mixup
-            | Self::Lisa
-            | Self::GroupDro
-            | Self::Dfr
-            | Self::Oracle => None,
-        }
-    }
-
-    /// Whether it reads environments.
-    #[must_use]
-    pub fn environments(self) -> bool {
-        matches!(self, Self::Vrex | Self::Irm | Self::ConditionalCoral)
-    }
-}
-
-/// The pairs that the penalty counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Pairs {
-    /// The same label and the same background, as in the study.
-    #[default]
-    LabelAndBackground,
-    /// The same label, and a similarity above 1 - tau: needs no background labels.
-    LabelAboveThreshold,
-    /// The same label.
-    Label,
-}
-
-/// How a threshold enters the loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TauLoss {
-    /// The mean similarity of the pairs above it; which these are is a constant to the gradient.
-    #[default]
-    SelectedMean,
-    /// The mean over all pairs of a label of max(0, S_ij - (1 - tau)).
-    Hinge,
-}
-
-/// The embedding that the penalty reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Embed {
-    /// The 84 units after their activation, as in the study.
-    #[default]
-    Post,
-    /// The same units before it.
-    Pre,
-}
-
-/// The optimiser.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Optimiser {
-    /// Adam with PyTorch's defaults: betas 0.9 and 0.999, eps 1e-8.
-    #[default]
-    Adam,
-    /// Adam with decoupled weight decay.
-    Adamw,
-    /// Stochastic gradient descent with momentum.
-    Sgd,
-}
-
-/// How the learning rate changes; the last value is that of the last step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LrSchedule {
-    /// It stays.
-    #[default]
-    Constant,
-    /// Half a cosine from `lr` to 0 over the run (Loshchilov & Hutter 2017, without restarts).
-    Cosine,
-    /// A tenth after half of the run, a hundredth after three quarters (He et al. 2016, section 4.2).
-    Step,
-}
-
-impl LrSchedule {
-    /// What the learning rate is multiplied by when `done` of the run, 0..1, lies behind.
-    #[must_use]
-    pub fn factor(self, done: f64) -> f64 {
-        match self {
-            Self::Constant => 1.0,
-            Self::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
-            Self::Step if done < 0.5 => 1.0,
-            Self::Step if done < 0.75 => 0.1,
-            Self::Step => 0.01,
-        }
-    }
-}
-
 impl TrainParams {
     /// The network they ask for.
     #[must_use]
@@ -239,24 +127,20 @@ impl TrainParams {
         }
     }
 
+    /// The weight of the penalty where it is a number; 0 where there is none.
+    #[must_use]
+    pub fn fixed_lambda(&self) -> f64 {
+        match self.lambda {
+            Some(Lambda::Fixed(weight)) => weight,
+            Some(Lambda::Target(_)) | None => 0.0,
+        }
+    }
+
     /// The learning rate before its schedule.
     #[must_use]
     pub fn rate(&self) -> f64 {
         self.lr.unwrap_or(if self.optimiser == Optimiser::Sgd { 0.01 } else { 0.001 })
     }
-}
-
-/// What computes a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EngineKind {
-    /// The SIMD kernel where it covers the network, plain burn where it does not.
-    #[default]
-    Auto,
-    /// The SIMD kernel of `dissim-kernel`: LeNet-5 with ReLU and max-pooling.
-    Fused,
-    /// Plain burn, operation by operation: some six times slower, and the kernel's oracle.
-    Plain,
 }
 
 fn ten() -> u32 {
@@ -268,39 +152,31 @@ fn sixty_four() -> u32 {
 }
 
 /// The study's weight of the penalty.
-const LAMBDA: f64 = 1.25;
+pub(crate) const LAMBDA: f64 = 1.25;
 /// As many environments as the sets of IRM and V-REx have in training.
 const ENVIRONMENTS: u32 = 2;
 /// PyTorch's default of adamw.
 const DECAY: f64 = 0.01;
 /// The usual momentum.
 const MOMENTUM: f64 = 0.9;
+/// The study's best threshold.
+const TAU: f64 = 0.001;
+/// Images of a group in a batch, as in Hermans et al. 2017, section 4.4.
+const SAMPLES_PER_GROUP: u32 = 4;
 
 /// Completes and checks what the user wrote; what has no effect is left out.
 pub(crate) fn resolve(given: &Params) -> Result<Params, Vec<ParamError>> {
     let (mut params, _) = dissim_api::resolve::<TrainParams>(given)?;
-    let errors = range_errors(&params);
+    let errors = ranges::errors(&params);
     if !errors.is_empty() {
         return Err(errors);
     }
-    let penalised = params.method == Method::Dissimilarity;
-    // Adding 0 makes 0 of -0: the two train alike, and so must be one task.
-    params.lambda = params.method.weight().map(|weight| params.lambda.unwrap_or(weight) + 0.0);
-    params.environments =
-        params.method.environments().then(|| params.environments.unwrap_or(ENVIRONMENTS));
-    params.embed = penalised.then_some(params.embed.unwrap_or_default());
-    // The study's own pairs are left out, so that naming them makes no other task.
-    params.pairs = params.pairs.filter(|&p| penalised && p != Pairs::default());
-    let threshold = params.pairs == Some(Pairs::LabelAboveThreshold);
-    params.tau = threshold.then(|| params.tau.unwrap_or(TAU) + 0.0);
-    params.tau_loss = threshold.then(|| params.tau_loss.unwrap_or_default());
-    let hinge = params.tau_loss == Some(TauLoss::Hinge);
-    params.offset = params.offset.filter(|_| penalised && !hinge).map(|offset| offset + 0.0);
-    params.lr = Some(params.rate());
-    params.weight_decay =
-        (params.optimiser == Optimiser::Adamw).then(|| params.weight_decay.unwrap_or(DECAY));
-    params.momentum =
-        (params.optimiser == Optimiser::Sgd).then(|| params.momentum.unwrap_or(MOMENTUM));
+    complete_penalty(&mut params);
+    complete_optimiser(&mut params);
+    // What is the default is left out, so that naming it makes no other task.
+    params.sampler = params.sampler.filter(|s| *s != Sampler::default());
+    params.samples_per_group =
+        params.sampler.map(|_| params.samples_per_group.unwrap_or(SAMPLES_PER_GROUP));
     if params.engine == EngineKind::Auto {
         let fused = params.architecture().not_fused().is_none();
         params.engine = if fused { EngineKind::Fused } else { EngineKind::Plain };
@@ -311,73 +187,33 @@ pub(crate) fn resolve(given: &Params) -> Result<Params, Vec<ParamError>> {
     }
 }
 
-/// The study's best threshold.
-const TAU: f64 = 0.001;
+/// Everything about the method's penalty and its weight.
+fn complete_penalty(params: &mut TrainParams) {
+    let method = params.method;
+    let default = method.weight().map(Lambda::Fixed);
+    params.lambda = default.map(|default| params.lambda.unwrap_or(default).canonical());
+    let scheduled = method.scheduled() && matches!(params.lambda, Some(Lambda::Fixed(_)));
+    let changes = |s: &LambdaSchedule| scheduled && *s != LambdaSchedule::default();
+    params.lambda_schedule = params.lambda_schedule.filter(changes);
+    let span = params.lambda_schedule.and_then(LambdaSchedule::span);
+    params.lambda_span = span.map(|span| params.lambda_span.unwrap_or(span));
+    params.environments =
+        method.environments().then(|| params.environments.unwrap_or(ENVIRONMENTS));
+    let ours = method == Method::Dissimilarity;
+    params.embed = ours.then_some(params.embed.unwrap_or_default());
+    params.pairs = params.pairs.filter(|&p| ours && p != Pairs::default());
+    let threshold = params.pairs == Some(Pairs::LabelAboveThreshold);
+    params.tau = threshold.then(|| params.tau.unwrap_or(TAU) + 0.0);
+    params.tau_space = params.tau_space.filter(|&s| threshold && s != TauSpace::default());
+    params.tau_loss = threshold.then(|| params.tau_loss.unwrap_or_default());
+    let hinge = params.tau_loss == Some(TauLoss::Hinge);
+    params.offset = params.offset.filter(|_| ours && !hinge).map(|offset| offset + 0.0);
+}
 
-fn range_errors(params: &TrainParams) -> Vec<ParamError> {
-    let mut errors = Vec::new();
-    let mut require = |holds: bool, name: &str, message: String| {
-        if !holds {
-            errors.push(ParamError::new(name, message));
-        }
-    };
-    let TrainParams { lambda, epochs, batch_size, lr, weight_decay, momentum, .. } = params;
-    require(
-        lambda.is_none_or(|l| l.is_finite() && l >= 0.0),
-        "lambda",
-        format!("`lambda` must be 0 or more, and is {}", lambda.unwrap_or_default()),
-    );
-    require(
-        params.tau.is_none_or(|t| t.is_finite() && t >= 0.0),
-        "tau",
-        format!("`tau` must be 0 or more, and is {}", params.tau.unwrap_or_default()),
-    );
-    require(
-        params.offset.is_none_or(|o| (-1.0..=1.0).contains(&o)),
-        "offset",
-        format!("`offset` must be -1 to 1, and is {}", params.offset.unwrap_or_default()),
-    );
-    require(
-        params.environments.is_none_or(|e| (1..=100).contains(&e)),
-        "environments",
-        format!(
-            "`environments` must be 1 to 100, and is {}",
-            params.environments.unwrap_or_default()
-        ),
-    );
-    require(
-        (1..=10_000).contains(epochs),
-        "epochs",
-        format!("`epochs` must be 1 to 10000, and is {epochs}"),
-    );
-    require(
-        (1..=4096).contains(batch_size),
-        "batch_size",
-        format!("`batch_size` must be 1 to 4096, and is {batch_size}"),
-    );
-    require(
-        lr.is_none_or(|lr| lr.is_finite() && lr > 0.0),
-        "lr",
-        format!("`lr` must be above 0, and is {}", lr.unwrap_or_default()),
-    );
-    require(
-        weight_decay.is_none_or(|d| d.is_finite() && d >= 0.0),
-        "weight_decay",
-        format!("`weight_decay` must be 0 or more, and is {}", weight_decay.unwrap_or_default()),
-    );
-    require(
-        momentum.is_none_or(|m| (0.0..1.0).contains(&m)),
-        "momentum",
-        format!(
-            "`momentum` must be 0 or more and below 1, and is {}",
-            momentum.unwrap_or_default()
-        ),
-    );
-    if let (EngineKind::Fused, Some(what)) = (params.engine, params.architecture().not_fused()) {
-        let message = format!(
-            "`engine: fused` does not compute {what}; leave `engine` out, or set it to `plain`"
-        );
-        require(false, "engine", message);
-    }
-    errors
+fn complete_optimiser(params: &mut TrainParams) {
+    params.lr = Some(params.rate());
+    params.weight_decay =
+        (params.optimiser == Optimiser::Adamw).then(|| params.weight_decay.unwrap_or(DECAY));
+    params.momentum =
+        (params.optimiser == Optimiser::Sgd).then(|| params.momentum.unwrap_or(MOMENTUM));
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use dissim_api::formats::{
-    Background, Compose, Dataset, DatasetInfo, EpochLog, Glyphs, PIXELS, Pool, Split, SplitName,
-    epoch_weights,
+    Background, Compose, Dataset, DatasetInfo, EpochLog, Glyphs, PIXELS, Pool, RunInfo, Split,
+    SplitName, Told, epoch_weights,
 };
 use dissim_api::{Context, Stage};
 use serde_json::{Value, json};
@@ -113,12 +113,12 @@ fn it_learns_and_logs() {
 #[test]
 fn the_penalty_pushes_embeddings_of_a_group_apart() {
     let bench = Bench::new();
-    let with = |lambda: f64| json!({"epochs": 60, "batch_size": 50, "method": "dissimilarity", "embed": "pre", "lambda": lambda});
+    let with = |lambda: Value| json!({"epochs": 60, "batch_size": 50, "method": "dissimilarity", "embed": "pre", "lambda": lambda});
     // A weight of 0 is erm, and logs the similarity of the same embedding.
-    let erm = bench.train("erm", with(0.0));
+    let erm = bench.train("erm", with(json!(0)));
     bench.clear();
     // With 0.5 the gap was 0.07: too little to tell from chance.
-    let dissimilarity = bench.train("dl", with(2.0));
+    let dissimilarity = bench.train("dl", with(json!(2)));
     let (erm, dissimilarity) = (&erm[59], &dissimilarity[59]);
     assert!(dissimilarity.penalty < erm.penalty - 0.1, "{dissimilarity:?}\n{erm:?}");
     // Not by dying: a network that says nothing has scattered embeddings too.
@@ -128,8 +128,23 @@ fn the_penalty_pushes_embeddings_of_a_group_apart() {
 
 #[test]
 fn a_killed_run_ends_in_the_same_bytes() {
+    for more in [
+        json!({"method": "dissimilarity"}),
+        json!({"method": "dissimilarity", "lambda": {"target": 0.3}, "sampler": "groups"}),
+        json!({"method": "group_dro", "sampler": "groups", "samples_per_group": 2}),
+    ] {
+        resumes(&more);
+    }
+}
+
+/// A run of three epochs with these parameters, killed after its first.
+fn resumes(more: &Value) {
     let bench = Bench::new();
-    let with = |epochs: u32| json!({"epochs": epochs, "batch_size": 32, "method": "dissimilarity"});
+    let with = |epochs: u32| {
+        let mut with = json!({"epochs": epochs, "batch_size": 32});
+        with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        with
+    };
     bench.train("whole", with(3));
     bench.clear();
     // A run that was killed after its first epoch leaves that epoch's checkpoint.
@@ -148,6 +163,55 @@ fn a_killed_run_ends_in_the_same_bytes() {
     let last = bench.bytes("whole", &epoch_weights(3));
     assert!(last == bench.bytes("whole", "model.safetensors"));
     assert!(bench.bytes("whole", "model.safetensors") != bench.bytes("first", "model.safetensors"));
+}
+
+#[test]
+fn a_steered_weight_follows_the_similarity() {
+    let bench = Bench::new();
+    let with = json!({"epochs": 40, "batch_size": 50, "method": "dissimilarity", "embed": "pre",
+        "sampler": "groups", "samples_per_group": 5, "lambda": {"target": 0.4}});
+    let epochs = bench.train("steered", with);
+    // It rises while the similarity is above the target, and falls, if it can, while it is below.
+    let (mut rose, mut fell) = (0, 0);
+    for pair in epochs.windows(2) {
+        let above = |e: &EpochLog| e.penalty - 0.4;
+        if pair.iter().all(|e| above(e) > 0.05) {
+            assert!(pair[1].lambda > pair[0].lambda, "{pair:?}");
+            rose += 1;
+        }
+        if pair.iter().all(|e| above(e) < -0.05) {
+            assert!(pair[1].lambda < pair[0].lambda || pair[1].lambda == 0.0, "{pair:?}");
+            fell += 1;
+        }
+    }
+    assert!(rose > 2 && fell > 2, "{rose} {fell}");
+    // 10 groups of 5 a batch.
+    assert_eq!(epochs[39].pairs, 10.0 * 5.0 * 4.0);
+}
+
+#[test]
+fn a_schedule_is_in_the_log() {
+    let bench = Bench::new();
+    let with = json!({"epochs": 4, "batch_size": 50, "method": "similarity", "lambda": 2,
+        "lambda_schedule": "warm_up", "lambda_span": 0.5});
+    let lambdas: Vec<f64> = bench.train("warm", with).iter().map(|e| e.lambda).collect();
+    // Steps 0 to 3 of 8, then 4 to 7, then the whole weight.
+    assert_eq!(lambdas, [0.375, 1.375, 2.0, 2.0]);
+}
+
+#[test]
+fn batches_of_groups_are_for_erm_too_and_are_told() {
+    let bench = Bench::new();
+    let erm = |sampler: &str| json!({"epochs": 1, "batch_size": 40, "sampler": sampler});
+    let plain = bench.train("plain", erm("shuffle"));
+    bench.clear();
+    let grouped = bench.train("grouped", erm("groups"));
+    assert_eq!(grouped[0].pairs, 10.0 * 4.0 * 3.0);
+    assert!(plain[0].pairs < 80.0, "{:?}", plain[0]);
+    let run: RunInfo = serde_json::from_slice(&bench.bytes("grouped", "run.json")).unwrap();
+    assert_eq!(run.told, Told::TrainingGroups);
+    let run: RunInfo = serde_json::from_slice(&bench.bytes("plain", "run.json")).unwrap();
+    assert_eq!(run.told, Told::Nothing);
 }
 
 #[test]
@@ -264,6 +328,26 @@ fn parameters_without_effect_are_left_out() {
     `batch_size` must be 1 to 4096, and is 0
     `lr` must be above 0, and is 0
     ");
+    let plain = resolve(json!({"method": "dissimilarity"})).unwrap();
+    let named = json!({"method": "dissimilarity", "sampler": "shuffle", "samples_per_group": 8,
+        "lambda_schedule": "constant", "lambda_span": 0.5, "tau_space": "input", "tau": 1});
+    assert_eq!(resolve(named).unwrap(), plain);
+    assert_eq!(resolve(json!({"lambda": {"target": 0.5}})).unwrap(), resolve(json!({})).unwrap());
+    let all = [
+        json!({"method": "vrex", "lambda": {"target": 0.5}}),
+        json!({"method": "dissimilarity", "lambda": {"target": 1.5}, "lambda_span": 0}),
+        json!({"method": "dissimilarity", "lambda": {"target": 0.5}, "pairs": "label_above_threshold"}),
+        json!({"method": "dissimilarity", "lambda": {"aim": 0.5}}),
+        json!({"sampler": "groups", "samples_per_group": 5}),
+        json!({"sampler": "groups", "samples_per_group": 1}),
+        json!({"pairs": "label_above_threshold", "tau_loss": "hinge", "tau_space": "input"}),
+        json!({"offset": 2, "tau": -1, "environments": 0, "momentum": 1, "weight_decay": -1}),
+    ];
+    let said = all.map(|with| {
+        let errors = resolve(with).unwrap_err().into_iter();
+        errors.map(|e| e.message).collect::<Vec<_>>().join("\n")
+    });
+    insta::assert_snapshot!(said.join("\n"));
     let unknown = resolve(json!({"method": "ermm"})).unwrap_err();
     assert!(unknown[0].message.contains("`ermm` is not a choice"), "{}", unknown[0].message);
 }

@@ -14,6 +14,7 @@ use crate::initial;
 use crate::methods::cross_entropy::largest;
 use crate::methods::{self, Batch, Clock, Head, Mixed, Objective, Setting, StepStats};
 use crate::params::{EngineKind, Method, TrainParams};
+use crate::sampler;
 
 /// A split in memory, composed: u8 images and what the loop needs of their rows.
 struct Samples {
@@ -153,7 +154,7 @@ impl<'a> Trainer<'a> {
             recompose(dataset, &self.train.backgrounds, &mut self.train.images);
         }
         let groups = batches::groups(&self.train.labels, &self.train.backgrounds);
-        let order = batches::order(self.train.labels.len(), params.seed, epoch);
+        let order = self.order(&groups, epoch);
         let batches: Vec<&[u32]> = order.chunks(params.batch_size as usize).collect();
         let steps = batches.len() as u64;
         let mut log = Means::default();
@@ -163,6 +164,15 @@ impl<'a> Trainer<'a> {
             log.add(self.step(rows, &groups, clock), rows.len());
         }
         Ok(log.finish(epoch))
+    }
+
+    /// The epoch's images in the order in which they are cut into batches.
+    fn order(&self, groups: &[u32], epoch: u32) -> Vec<u32> {
+        let TrainParams { batch_size, seed, samples_per_group, .. } = *self.setting.params;
+        match samples_per_group {
+            None => batches::order(groups.len(), seed, epoch),
+            Some(k) => sampler::order(groups, k as usize, batch_size as usize, seed, epoch),
+        }
     }
 
     /// Forward, loss, backward, update.
@@ -198,8 +208,7 @@ impl<'a> Trainer<'a> {
         if objective.restarts_optimiser(clock) {
             optimiser.reset();
         }
-        let done = clock.elapsed() / f64::from(clock.epochs);
-        optimiser.lr = setting.params.rate() * setting.params.lr_schedule.factor(done);
+        optimiser.lr = setting.params.rate() * setting.params.lr_schedule.factor(clock.done());
         engine.update(optimiser);
         stats
     }

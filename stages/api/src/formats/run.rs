@@ -20,8 +20,8 @@ pub struct RunInfo {
     pub told: Told,
 }
 
-/// What a method is told of the data beside its training images and their labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What a method is told of the data beside its training images and their labels, from less to more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Told {
     /// Nothing.

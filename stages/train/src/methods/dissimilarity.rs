@@ -5,15 +5,17 @@
 //! same label and a similarity above 1 - tau (told nothing: the study's variant without background
 //! labels); with the same label. A threshold enters the loss in one of two ways: as the mean
 //! similarity of the pairs it selects, or as a hinge, the mean of max(0, S_ij - (1 - tau)) over all
-//! pairs of a label.
+//! pairs of a label. What it looks at is the similarity of the embeddings, or that of the images
+//! themselves, which no training changes.
 
-use dissim_kernel::{OutputGradient, Outputs};
+use dissim_kernel::{OutputGradient, Outputs, PIXELS, standardise};
 
 use super::cross_entropy::CrossEntropy;
 use super::gram::{Gram, Rule};
-use super::pairs::GroupSums;
+use super::pairs::{EPSILON, GroupSums, Units};
+use super::weight::Weight;
 use super::{Batch, Objective, StepStats};
-use crate::params::{Embed, Pairs, TauLoss, TrainParams};
+use crate::params::{Embed, Pairs, TauLoss, TauSpace, TrainParams};
 
 /// How the pairs of a batch are gone through.
 #[derive(Debug)]
@@ -22,12 +24,83 @@ enum Search {
     Sums(GroupSums),
     /// One by one.
     Gram(Box<Gram>, Rule),
+    /// One by one, where the threshold looks at the images.
+    Images(Box<Gram>, Rule, Pixels),
+}
+
+impl Search {
+    fn new(params: &TrainParams) -> Self {
+        let offset = params.offset.map(|offset| offset as f32);
+        let threshold = (1.0 - params.tau.unwrap_or_default()) as f32;
+        let selected = Rule { threshold: Some(threshold), offset };
+        match (params.pairs.unwrap_or_default(), params.tau_loss.unwrap_or_default()) {
+            (Pairs::LabelAboveThreshold, TauLoss::SelectedMean) => {
+                match params.tau_space.unwrap_or_default() {
+                    TauSpace::Embedding => Self::Gram(Box::default(), selected),
+                    TauSpace::Input => Self::Images(Box::default(), selected, Pixels::default()),
+                }
+            }
+            (Pairs::LabelAboveThreshold, TauLoss::Hinge) => {
+                Self::Gram(Box::default(), Rule { threshold: None, offset: Some(threshold) })
+            }
+            _ if offset.is_some() => Self::Gram(Box::default(), Rule { threshold: None, offset }),
+            _ => Self::Sums(GroupSums::default()),
+        }
+    }
+
+    /// Measures the penalty of embeddings `z` whose pairs are those with equal numbers in `of`;
+    /// returns the mean similarity of the pairs that count.
+    fn measure(&mut self, z: &[f32], of: &[u32], batch: &Batch<'_>, stats: &mut StepStats) -> f64 {
+        match self {
+            Self::Sums(sums) => {
+                sums.measure(z, of, stats);
+                stats.penalty
+            }
+            Self::Gram(gram, rule) => {
+                gram.measure(z, of, *rule, None, stats);
+                gram.similarity
+            }
+            Self::Images(gram, rule, pixels) => {
+                gram.measure(z, of, *rule, Some(pixels.measure(batch)), stats);
+                gram.similarity
+            }
+        }
+    }
+
+    fn add_gradient(&mut self, lambda: f32, gradient: &mut [f32]) {
+        match self {
+            Self::Sums(sums) => sums.add_gradient(lambda, gradient),
+            Self::Gram(gram, _) | Self::Images(gram, ..) => gram.add_gradient(lambda, gradient),
+        }
+    }
+}
+
+/// The images of a batch as unit vectors of their standardised pixels.
+#[derive(Debug, Default)]
+struct Pixels {
+    values: Vec<f32>,
+    units: Units,
+}
+
+impl Pixels {
+    fn measure(&mut self, batch: &Batch<'_>) -> &Units {
+        self.values.clear();
+        for &row in batch.rows {
+            let image = &batch.images[row as usize * PIXELS..(row as usize + 1) * PIXELS];
+            for (channel, plane) in image.chunks_exact(PIXELS / 3).enumerate() {
+                self.values.extend(plane.iter().map(|&byte| standardise(channel, byte)));
+            }
+        }
+        // The log is about embeddings.
+        self.units.measure(&self.values, PIXELS, EPSILON, &mut StepStats::default());
+        &self.units
+    }
 }
 
 /// The objective.
 #[derive(Debug)]
 pub struct Dissimilarity {
-    lambda: f32,
+    weight: Weight,
     embed: Embed,
     pairs: Pairs,
     entropy: CrossEntropy,
@@ -39,25 +112,12 @@ impl Dissimilarity {
     /// The objective with the parameters of a run.
     #[must_use]
     pub fn new(params: &TrainParams) -> Self {
-        let pairs = params.pairs.unwrap_or_default();
-        let offset = params.offset.map(|offset| offset as f32);
-        let threshold = (1.0 - params.tau.unwrap_or_default()) as f32;
-        let search = match (pairs, params.tau_loss.unwrap_or_default()) {
-            (Pairs::LabelAboveThreshold, TauLoss::SelectedMean) => {
-                Search::Gram(Box::default(), Rule { threshold: Some(threshold), offset })
-            }
-            (Pairs::LabelAboveThreshold, TauLoss::Hinge) => {
-                Search::Gram(Box::default(), Rule { threshold: None, offset: Some(threshold) })
-            }
-            _ if offset.is_some() => Search::Gram(Box::default(), Rule { threshold: None, offset }),
-            _ => Search::Sums(GroupSums::default()),
-        };
         Self {
-            lambda: params.lambda.unwrap_or_default() as f32,
+            weight: Weight::of(params),
             embed: params.embed.unwrap_or_default(),
-            pairs,
+            pairs: params.pairs.unwrap_or_default(),
             entropy: CrossEntropy::default(),
-            search,
+            search: Search::new(params),
             labels: Vec::new(),
         }
     }
@@ -70,7 +130,8 @@ impl Objective for Dissimilarity {
         outputs: Outputs<'_>,
         gradient: &mut OutputGradient,
     ) -> StepStats {
-        let mut stats = StepStats { lambda: self.lambda.into(), ..StepStats::default() };
+        let lambda = self.weight.at(batch.clock) as f32;
+        let mut stats = StepStats { lambda: lambda.into(), ..StepStats::default() };
         self.entropy.measure(batch, outputs);
         self.entropy.add_gradient(gradient.logits_mut());
         let z = match self.embed {
@@ -83,32 +144,35 @@ impl Objective for Dissimilarity {
             Pairs::LabelAndBackground => batch.groups,
             Pairs::LabelAboveThreshold | Pairs::Label => &self.labels,
         };
-        match &mut self.search {
-            Search::Sums(sums) => sums.measure(z, related, &mut stats),
-            Search::Gram(gram, rule) => gram.measure(z, related, *rule, &mut stats),
-        }
+        let similarity = self.search.measure(z, related, batch, &mut stats);
         // With a weight of 0 the gradient must be cross-entropy's own, to the last bit.
-        if self.lambda != 0.0 {
+        if lambda != 0.0 {
             let grad = match self.embed {
                 Embed::Post => gradient.embedding_mut(),
                 Embed::Pre => gradient.pre_mut(),
             };
-            match &mut self.search {
-                Search::Sums(sums) => sums.add_gradient(self.lambda, grad),
-                Search::Gram(gram, _) => gram.add_gradient(self.lambda, grad),
-            }
+            self.search.add_gradient(lambda, grad);
         }
+        self.weight.observe(similarity, stats.pairs);
         let (cross_entropy, correct) = (self.entropy.mean(), self.entropy.correct);
         StepStats { cross_entropy, correct, ..stats }
+    }
+
+    fn state(&self) -> Vec<f64> {
+        self.weight.state()
+    }
+
+    fn restore(&mut self, state: &[f64]) {
+        self.weight.restore(state);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::check::{cases, cosine, entropy, mean_cosine};
-    use crate::methods::class_repulsion::LabelPairs;
-    use crate::methods::penalised::Penalised;
+    use crate::methods::Clock;
+    use crate::methods::check::{Case, cases, cosine, entropy, mean_cosine};
+    use crate::methods::class_repulsion;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -197,8 +261,8 @@ mod tests {
             let (stats, gradient) = above(2.001);
             prop_assert_eq!(stats.pairs, expected.pairs);
             prop_assert!((stats.penalty - expected.penalty).abs() < 1e-5);
-            let repulsion = Penalised::new(1.25, LabelPairs::default());
-            let (repelled, by_class) = case.evaluate(&mut { repulsion });
+            let params = serde_json::from_value(json!({"method": "class_repulsion", "lambda": 1.25}));
+            let (repelled, by_class) = case.evaluate(&mut class_repulsion::objective(&params.unwrap()));
             prop_assert!((stats.penalty - repelled.penalty).abs() < 1e-5);
             let zeros = vec![0.0; case.embedding.len()];
             for other in [&by_label, &by_class] {
@@ -212,5 +276,47 @@ mod tests {
             prop_assert_eq!((stats.pairs, stats.penalty), (0.0, 0.0));
             prop_assert!(gradient.embedding().unwrap_or(&zeros).iter().all(|g| *g == 0.0));
         }
+    }
+
+    /// Pixels of three images: all 0, all 255, and 255 with one channel at 0, as the network sees
+    /// them. Which pairs count follows from them, and what they cost from the embeddings.
+    #[test]
+    fn a_threshold_on_the_images_by_hand() {
+        let mut images = vec![0u8; PIXELS];
+        images.extend([255; PIXELS]);
+        images.extend((0..PIXELS).map(|i| if i < PIXELS / 3 { 0 } else { 255 }));
+        let value = |channel: usize, byte: u8| f64::from(standardise(channel, byte));
+        let image = |bytes: [u8; 3]| [0, 1, 2].map(|c| value(c, bytes[c]));
+        let three = [image([0; 3]), image([255; 3]), image([0, 255, 255])].concat();
+        let seen = |i, j| cosine(&three, 3, i, j);
+        assert!(seen(0, 1) < seen(0, 2) && seen(0, 2) < 0.3 && seen(1, 2) > 0.3, "the premise");
+        let embedding = vec![1.0, 0.0, 0.6, 0.8, 0.0, 1.0];
+        let case = Case {
+            images,
+            rows: vec![0, 1, 2],
+            labels: vec![4; 3],
+            backgrounds: vec![0, 1, 2],
+            groups: vec![4, 14, 24],
+            partner_labels: vec![4; 3],
+            shares: None,
+            logits: vec![0.0; 30],
+            pre: embedding.clone(),
+            embedding,
+            width: 2,
+            clock: Clock { epoch: 1, epochs: 1, step: 0, steps: 1 },
+        };
+        let above = |tau: f64| {
+            let with = json!({"method": "dissimilarity", "lambda": 1, "tau": tau, "tau_space": "input",
+                "pairs": "label_above_threshold"});
+            case.evaluate(&mut method(with)).0
+        };
+        // 1 - tau = 0.3 lets the second and the third image pass, whose embeddings have 0.8.
+        let stats = above(0.7);
+        assert_eq!(stats.pairs, 2.0);
+        assert!((stats.penalty - 0.8).abs() < 1e-6);
+        let all = above(2.001);
+        assert_eq!(all.pairs, 6.0);
+        assert!((all.penalty - (0.6 + 0.8 + 0.0) / 3.0).abs() < 1e-6);
+        assert_eq!(above(0.0).pairs, 0.0);
     }
 }

@@ -12,7 +12,8 @@ use super::pairs::{EPSILON, Units};
 /// Which pairs count, and from where their similarity does.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rule {
-    /// Of the related pairs only those with S_ij above this are in M; all of them where none.
+    /// Of the related pairs only those whose similarity is above this are in M; all of them where
+    /// none.
     pub threshold: Option<f32>,
     /// Similarity up to here costs nothing; without it a pair costs its similarity, below 0 as well.
     pub offset: Option<f32>,
@@ -26,31 +27,40 @@ pub struct Gram {
     pulls: Vec<bool>,
     /// |M|.
     pairs: usize,
+    /// The mean of S_ij over M; 0 where M is empty.
+    pub similarity: f64,
     /// Gradient with respect to one u_i.
     du: Vec<f32>,
 }
 
 impl Gram {
     /// Measures the embeddings `z` `[n, d]`, and the penalty of the pairs of `of` (equal numbers
-    /// are related) under `rule`.
-    pub fn measure(&mut self, z: &[f32], of: &[u32], rule: Rule, stats: &mut StepStats) {
+    /// are related) under `rule`, whose threshold looks at `seen` where there is such a thing, and
+    /// at the embeddings where not.
+    pub fn measure(
+        &mut self,
+        z: &[f32],
+        of: &[u32],
+        rule: Rule,
+        seen: Option<&Units>,
+        stats: &mut StepStats,
+    ) {
         let n = of.len();
         let width = z.len() / n;
         self.units.measure(z, width, EPSILON, stats);
         self.pulls.clear();
         self.pulls.resize(n * n, false);
         self.pairs = 0;
-        let mut sum = 0.0f64;
+        let (mut sum, mut similarities) = (0.0f64, 0.0f64);
         for i in 0..n {
             for j in (0..n).filter(|&j| j != i && of[i] == of[j]) {
-                let dot: f32 =
-                    self.units.row(i).iter().zip(self.units.row(j)).map(|(a, b)| a * b).sum();
-                // Rounding can lift equal embeddings above 1, where no threshold may see them.
-                let similarity = dot.min(1.0);
-                if rule.threshold.is_some_and(|threshold| similarity <= threshold) {
+                let similarity = self.units.cosine(i, j);
+                let looked_at = seen.map_or(similarity, |seen| seen.cosine(i, j));
+                if rule.threshold.is_some_and(|threshold| looked_at <= threshold) {
                     continue;
                 }
                 self.pairs += 1;
+                similarities += f64::from(similarity);
                 if rule.offset.is_none_or(|offset| similarity > offset) {
                     sum += f64::from(similarity - rule.offset.unwrap_or(0.0));
                     self.pulls[i * n + j] = true;
@@ -58,7 +68,8 @@ impl Gram {
             }
         }
         stats.pairs = self.pairs as f64;
-        stats.penalty = if self.pairs == 0 { 0.0 } else { sum / self.pairs as f64 };
+        let mean = |sum: f64| if self.pairs == 0 { 0.0 } else { sum / self.pairs as f64 };
+        (stats.penalty, self.similarity) = (mean(sum), mean(similarities));
     }
 
     /// Adds the gradient of `lambda * penalty` to `grad`, `[n, d]`.
@@ -66,7 +77,7 @@ impl Gram {
         if self.pairs == 0 {
             return;
         }
-        let Self { units, pulls, pairs, du } = self;
+        let Self { units, pulls, pairs, du, .. } = self;
         let width = units.width;
         let n = grad.len() / width;
         let scale = 2.0 * lambda / *pairs as f32;

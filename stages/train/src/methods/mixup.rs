@@ -41,7 +41,7 @@ impl Mixup {
         match self.partners {
             Partners::Anyone => {
                 let mut order: Vec<usize> = (0..n).collect();
-                (1..n).rev().for_each(|i| order.swap(i, stream.below(i + 1)));
+                stream.shuffle(&mut order);
                 order.into_iter().map(Some).collect()
             }
             Partners::OtherBackground => {

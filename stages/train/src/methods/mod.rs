@@ -31,16 +31,18 @@ mod similarity;
 mod spectral_decoupling;
 mod vicreg_decorrelation;
 mod vrex;
+pub mod weight;
 
 use dissim_api::StageError;
 use dissim_api::formats::{Dataset, Told};
 use dissim_kernel::{OutputGradient, Outputs};
 use dissim_model::{Architecture, Engine};
 
-use crate::params::{Method, Pairs, TrainParams};
+use crate::params::{Method, Pairs, Sampler, TrainParams};
 use environments::Slots;
 use mixup::{Mixup, Partners};
 use penalised::Penalised;
+use weight::Weight;
 
 pub use dissimilarity::Dissimilarity;
 pub use erm::Erm;
@@ -100,6 +102,12 @@ impl Clock {
     #[must_use]
     pub fn elapsed(&self) -> f64 {
         self.step as f64 / self.steps as f64
+    }
+
+    /// The share of the run that lies behind, 0..1.
+    #[must_use]
+    pub fn done(&self) -> f64 {
+        self.elapsed() / f64::from(self.epochs)
     }
 }
 
@@ -213,7 +221,7 @@ pub fn objective(setting: Setting<'_>) -> Box<dyn Objective> {
 /// The objective of a method that is neither the baseline nor the study's own.
 fn rival(method: Method, setting: Setting<'_>) -> Box<dyn Objective> {
     let Setting { params, dataset, .. } = setting;
-    let weight = params.lambda.unwrap_or_default();
+    let weight = Weight::of(params);
     let slots = || Slots::new(dataset, params.environments.unwrap_or_default() as usize);
     match method {
         // What is special about the oracle is its images.
@@ -225,14 +233,12 @@ fn rival(method: Method, setting: Setting<'_>) -> Box<dyn Objective> {
         Method::VicregDecorrelation => {
             Box::new(Penalised::new(weight, vicreg_decorrelation::Covariance::default()))
         }
-        Method::ClassRepulsion => {
-            Box::new(Penalised::new(weight, class_repulsion::LabelPairs::default()))
-        }
+        Method::ClassRepulsion => Box::new(class_repulsion::objective(params)),
         Method::Mixup => Box::new(Mixup::new(params.seed, Partners::Anyone)),
         Method::Lisa => Box::new(Mixup::new(params.seed, Partners::OtherBackground)),
         Method::GroupDro => Box::new(group_dro::GroupDro::new(dataset)),
-        Method::Vrex => Box::new(vrex::Vrex::new(weight, slots())),
-        Method::Irm => Box::new(irm::Irm::new(weight, slots())),
+        Method::Vrex => Box::new(vrex::Vrex::new(params.fixed_lambda(), slots())),
+        Method::Irm => Box::new(irm::Irm::new(params.fixed_lambda(), slots())),
         Method::ConditionalCoral => {
             Box::new(Penalised::new(weight, conditional_coral::ConditionalCoral::new(slots())))
         }
@@ -243,9 +249,17 @@ fn rival(method: Method, setting: Setting<'_>) -> Box<dyn Objective> {
     }
 }
 
-/// What a run with these parameters is told.
+/// What a run with these parameters is told, by its method or by its batches.
 #[must_use]
 pub fn told(params: &TrainParams) -> Told {
+    let by_batches = match params.sampler.unwrap_or_default() {
+        Sampler::Shuffle => Told::Nothing,
+        Sampler::Groups => Told::TrainingGroups,
+    };
+    told_by_method(params).max(by_batches)
+}
+
+fn told_by_method(params: &TrainParams) -> Told {
     let labelled = params.pairs.unwrap_or_default() == Pairs::LabelAndBackground;
     match params.method {
         Method::Erm => Told::Nothing,

@@ -132,6 +132,13 @@ impl Units {
         &self.rows[i * self.width..(i + 1) * self.width]
     }
 
+    /// S_ij. Rounding can lift the similarity of equal rows above 1, where no threshold may see it.
+    #[must_use]
+    pub fn cosine(&self, i: usize, j: usize) -> f32 {
+        let dot: f32 = self.row(i).iter().zip(self.row(j)).map(|(a, b)| a * b).sum();
+        dot.min(1.0)
+    }
+
     /// Turns a gradient with respect to u_i into one with respect to z_i, and adds it to `grad`.
     pub fn add_through(&self, i: usize, du: &[f32], grad: &mut [f32]) {
         let (unit, inverse) = (self.row(i), self.inverse[i]);

@@ -7,6 +7,7 @@ use dissim_kernel::{OutputGradient, Outputs};
 
 use super::cross_entropy::CrossEntropy;
 use super::pairs::GroupSums;
+use super::weight::Weight;
 use super::{Batch, Objective, StepStats};
 
 /// A penalty in closed form.
@@ -33,7 +34,7 @@ pub struct Term {
 /// The objective.
 #[derive(Debug)]
 pub struct Penalised {
-    weight: f64,
+    weight: Weight,
     entropy: CrossEntropy,
     norms: GroupSums,
     penalty: Box<dyn Penalty>,
@@ -41,9 +42,9 @@ pub struct Penalised {
 
 impl Penalised {
     /// Cross-entropy plus `weight` times `penalty`.
-    pub fn new(weight: f64, penalty: impl Penalty + 'static) -> Self {
+    pub fn new(weight: impl Into<Weight>, penalty: impl Penalty + 'static) -> Self {
         let (entropy, norms) = (CrossEntropy::default(), GroupSums::default());
-        Self { weight, entropy, norms, penalty: Box::new(penalty) }
+        Self { weight: weight.into(), entropy, norms, penalty: Box::new(penalty) }
     }
 }
 
@@ -58,13 +59,14 @@ impl Objective for Penalised {
         self.entropy.measure(batch, outputs);
         self.entropy.add_gradient(gradient.logits_mut());
         self.norms.measure(outputs.embedding, batch.groups, &mut stats);
-        let term = self.penalty.add(batch, outputs, self.weight as f32, gradient);
+        let lambda = self.weight.at(batch.clock);
+        let term = self.penalty.add(batch, outputs, lambda as f32, gradient);
         StepStats {
             cross_entropy: self.entropy.mean(),
             correct: self.entropy.correct,
             penalty: term.value,
             pairs: term.pairs,
-            lambda: self.weight,
+            lambda,
             ..stats
         }
     }
