@@ -58,7 +58,11 @@ impl Registry {
         });
         ResultColumns {
             metrics: dissim_aggregate::METRICS.map(str::to_owned).into(),
-            facts: properties.chain(["backend", "data_seed"].map(str::to_owned)).collect(),
+            facts: properties
+                .chain(
+                    ["backend", "data_seed", "lambda_target", "told", "variant"].map(str::to_owned),
+                )
+                .collect(),
         }
     }
 

@@ -91,3 +91,17 @@ fn the_same_seed_gives_the_same_bytes() {
     assert_eq!(one.len(), 11);
     assert_eq!(one, two);
 }
+
+#[test]
+fn a_task_that_two_profiles_share_is_computed_once() {
+    let project = Project::new();
+    project.write(&PIPELINE.replace(
+        "\nstages:",
+        "\nprofiles: { less: { lambdas: [1.25] }, more: { lambdas: [1.25, 2] } }\nstages:",
+    ));
+    // A data set, two trainings, two evaluations, results, report.
+    assert_eq!(project.ran("run --profile less"), 1 + 2 + 2 + 2);
+    // One weight more: its training and evaluation, and the results and the report of both.
+    assert_eq!(project.ran("run --profile more"), 1 + 1 + 2);
+    assert_eq!(project.ran("run --profile less"), 0);
+}

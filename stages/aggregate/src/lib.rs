@@ -10,6 +10,7 @@
 mod markdown;
 mod summary;
 mod table;
+mod variant;
 
 use std::path::Path;
 
@@ -54,8 +55,8 @@ pub const METRICS: [&str; 29] = [
     "embedding_rank",
 ];
 
-/// Facts that tell runs of one group apart: never grouped by.
-pub(crate) const REPEATS: [&str; 3] = ["seed", "data_seed", TASK];
+/// Facts that tell runs of one group apart, or say what others say: never grouped by.
+pub(crate) const REPEATS: [&str; 4] = ["seed", "data_seed", TASK, variant::VARIANT];
 
 /// The column that names the task behind a run.
 const TASK: &str = "task";
@@ -125,8 +126,11 @@ impl Stage for Aggregate {
             context.progress(done, folders.len() as u64, "run", "");
         }
         let output = context.output().to_path_buf();
-        let facts: Vec<DataFrame> = metrics.iter().map(facts_of).collect();
-        let runs = sorted(concat(&metrics, &output)?, &output)?;
+        let heights: Vec<usize> = metrics.iter().map(DataFrame::height).collect();
+        let runs =
+            variant::name(concat(&metrics, &output)?).or_fail("cannot tell runs apart", &output)?;
+        let facts = facts_of(&runs, &heights);
+        let runs = sorted(runs, &output)?;
         write_parquet(&runs, &output.join("runs.parquet"))?;
         write_csv(&runs, &output.join("runs.csv"))?;
         let groups = summary::group_columns(&runs, &params.group_by)?;
@@ -153,8 +157,15 @@ impl Stage for Aggregate {
     }
 }
 
-fn facts_of(metrics: &DataFrame) -> DataFrame {
-    metrics.drop_many(METRICS)
+/// The facts of each run, of whose rows there are so many.
+fn facts_of(runs: &DataFrame, heights: &[usize]) -> Vec<DataFrame> {
+    let facts = runs.drop_many(METRICS);
+    let mut start = 0;
+    let own = heights.iter().map(|&height| {
+        start += height;
+        facts.slice((start - height) as i64, height)
+    });
+    own.collect()
 }
 
 /// A run's table with its group and seed in front, so that rows of several runs can be told apart.

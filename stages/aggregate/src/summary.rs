@@ -6,7 +6,7 @@ use dissim_api::{IoContext, StageError};
 use dissim_statistics::{Interval, share, student};
 use polars::prelude::*;
 
-use crate::{METRICS, REPEATS};
+use crate::{METRICS, REPEATS, variant};
 
 /// The facts that always make a group where they are there: the study's own axes, first.
 const ALWAYS: [&str; 3] = ["n_bg", "method", "lambda"];
@@ -54,9 +54,10 @@ pub(crate) fn group_columns(runs: &DataFrame, given: &[String]) -> Result<Vec<St
         column.unwrap_or(1) > 1
     };
     let always = ALWAYS.into_iter().filter(|n| names.contains(n));
-    // What follows from the method alone says nothing new.
+    // What follows from the method alone says nothing new: `embed` does where no variant names it.
+    let follows = |n: &str| n == "embed" && !variant::names(runs, n);
     let others = names.iter().copied().filter(|n| {
-        !METRICS.contains(n) && !REPEATS.contains(n) && !ALWAYS.contains(n) && *n != "embed"
+        !METRICS.contains(n) && !REPEATS.contains(n) && !ALWAYS.contains(n) && !follows(n)
     });
     Ok(always.chain(others.filter(varies)).map(str::to_owned).collect())
 }

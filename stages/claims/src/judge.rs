@@ -158,7 +158,8 @@ fn differences(compare: &Compare, rows: &[Row]) -> Result<Vec<f64>, String> {
 /// that has a run at each of them.
 fn slopes(trend: &Trend, rows: &[Row]) -> Result<Vec<f64>, String> {
     let mut axis = BTreeMap::new();
-    for row in rows.iter().filter(|row| runs::matches(row, &trend.at)) {
+    let over = std::slice::from_ref(&trend.over);
+    for row in rows.iter().filter(|row| runs::matches_naming(row, &trend.at, over)) {
         if let Some(value) = row.get(&trend.over).filter(|v| !v.is_null()) {
             axis.entry(runs::key(value)).or_insert_with(|| value.clone());
         }

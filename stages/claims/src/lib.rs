@@ -13,4 +13,4 @@ mod runs;
 pub use check::{Columns, check};
 pub use claim::{Claim, Compare, Expect, Trend};
 pub use judge::{Judgement, LEVEL, Verdict, judge};
-pub use runs::{Row, Selection, key as sort_key, matches};
+pub use runs::{Row, Selection, differing, key as sort_key, matches, matches_naming};

@@ -8,7 +8,7 @@ use dissim_api::formats::{Background, ImageSet, PIXELS, Pool};
 use crate::draw::Draw;
 use crate::params::{BackgroundPolicy, DatasetParams, LABELS, OodSource};
 
-/// The drawn backgrounds: training pool, then validation, then OOD.
+/// The drawn backgrounds: training pool, then validation, then OOD, then the oracle's own.
 ///
 /// In the training pool, place `j * 10 + l` holds the j-th background of label l. A larger N
 /// therefore only appends, and the pool of `shared` is the same set of photographs.
@@ -41,11 +41,12 @@ impl Backgrounds {
         let unseen = order(&distinct.test, "test backgrounds");
         let n_pool = params.n_bg as usize * LABELS;
         let (n_val, n_ood) = (params.n_bg_val as usize, params.n_ood as usize);
+        let n_fresh = params.n_fresh as usize;
         let (from_train, from_test) = match params.ood_source {
-            OodSource::Train => (n_pool + n_val + n_ood, 0),
-            OodSource::Test => (n_pool + n_val, n_ood),
+            OodSource::Train => (n_pool + n_val + n_ood + n_fresh, 0),
+            OodSource::Test => (n_pool + n_val + n_fresh, n_ood),
         };
-        enough("training", from_train, seen.len(), "n_bg, n_bg_val or n_ood")?;
+        enough("training", from_train, seen.len(), "n_bg, n_bg_val, n_fresh or n_ood")?;
         enough("test", from_test, unseen.len(), "n_ood")?;
         // Training takes from the front, the others from the back: they stay put as N grows.
         let from_back = |skip: usize, n: usize| seen.iter().rev().skip(skip).take(n).copied();
@@ -53,6 +54,8 @@ impl Backgrounds {
             OodSource::Train => from_back(n_val, n_ood).collect(),
             OodSource::Test => unseen[..n_ood].to_vec(),
         };
+        let behind = n_val + if from_test == 0 { n_ood } else { 0 };
+        let fresh: Vec<u32> = from_back(behind, n_fresh).collect();
         let owner = |place: usize| match params.background_policy {
             BackgroundPolicy::PerLabel => Some((place % LABELS) as u8),
             BackgroundPolicy::Shared => None,
@@ -63,6 +66,7 @@ impl Backgrounds {
             .map(|(place, &source)| (source, owner(place), Pool::Train))
             .chain(from_back(0, n_val).map(|source| (source, None, Pool::Validation)))
             .chain(ood.into_iter().map(|source| (source, None, Pool::Ood)))
+            .chain(fresh.into_iter().map(|source| (source, None, Pool::Fresh)))
             .map(|(source, owner, pool)| Background { source, owner, pool })
             .collect();
         let mut pixels = Vec::with_capacity(list.len() * PIXELS);

@@ -60,6 +60,11 @@ pub struct DatasetParams {
     #[serde(default = "five_hundred")]
     #[schemars(range(min = 1, max = 10_000))]
     pub n_bg_val: u32,
+    /// Backgrounds for `method: oracle` alone, a fourth pool from the training half. None by default:
+    /// it then trains on those of `bg_val`, and selection by `bg_val` is spoilt for it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0, max = 40_000))]
+    pub n_fresh: u32,
     /// Who owns the training backgrounds.
     #[serde(default)]
     pub background_policy: BackgroundPolicy,
@@ -117,6 +122,11 @@ fn thousand() -> u32 {
 
 fn five_hundred() -> u32 {
     500
+}
+
+/// A pool without backgrounds is left out, so that the data set is the one without such a pool.
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 fn white() -> [u8; 3] {

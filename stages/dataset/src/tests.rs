@@ -88,13 +88,19 @@ proptest! {
     }
 
     #[test]
-    fn no_photograph_has_two_places(seed: u64, n_bg in 1..15_u32, ood_from_train: bool) {
+    fn no_photograph_has_two_places(
+        seed: u64,
+        n_bg in 1..15_u32,
+        n_fresh in 0..50_usize,
+        ood_from_train: bool,
+    ) {
         let source = if ood_from_train { "train" } else { "test" };
-        let dataset = built(seed, n_bg, json!({"ood_source": source}));
+        let more = json!({"ood_source": source, "n_fresh": n_fresh});
+        let dataset = built(seed, n_bg, more);
         let pixels = dataset.background_pixels.chunks_exact(PIXELS);
         let distinct: HashSet<&[u8]> = pixels.collect();
         prop_assert_eq!(distinct.len(), dataset.backgrounds.len());
-        prop_assert_eq!(dataset.backgrounds.len(), n_bg as usize * 10 + 30 + 40);
+        prop_assert_eq!(dataset.backgrounds.len(), n_bg as usize * 10 + 30 + 40 + n_fresh);
         for b in &dataset.backgrounds {
             prop_assert_eq!(b.owner.is_some(), b.pool == Pool::Train);
             prop_assert_eq!(b.source >= 300, b.pool == Pool::Ood && !ood_from_train);

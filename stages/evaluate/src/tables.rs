@@ -114,6 +114,11 @@ fn facts(run: &RunInfo) -> BTreeMap<String, Value> {
     for name in ["lambda", "embed"] {
         facts.entry(name.to_owned()).or_insert(Value::Null);
     }
+    // A weight that follows a target is no number: the target has a column of its own.
+    if let Some(target) = run.params.get("lambda").and_then(|l| l.get("target")) {
+        facts.insert("lambda".to_owned(), Value::Null);
+        facts.insert("lambda_target".to_owned(), target.clone());
+    }
     for (name, value) in &run.dataset.params {
         match facts.get(name) {
             Some(own) if own != value => facts.insert(format!("data_{name}"), value.clone()),

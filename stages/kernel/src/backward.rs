@@ -110,6 +110,9 @@ impl<S: Simd> WithSimd for Dense<'_, S> {
         bias_gradient(simd, above, &mut grad[FC1_BIAS]);
         let below = &mut work.grad_pooled2.vectors_mut::<S>()[..groups * POOLED2];
         dense::backward::<S, 5>(simd, above, &weights[FC1_WEIGHT], HIDDEN, below);
+        if let Some(rows) = gradient.features() {
+            layout::add_rows(rows, POOLED2, lanes, work.grad_pooled2.floats_mut());
+        }
     }
 }
 

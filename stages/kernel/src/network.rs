@@ -40,6 +40,8 @@ pub struct Network {
     /// Samples of the last batch.
     samples: usize,
     rows: Rows,
+    /// Whether the outputs have features: a copy that only some objectives read.
+    features: bool,
 }
 
 /// The last outputs with one row a sample.
@@ -48,6 +50,7 @@ struct Rows {
     logits: Vec<f32>,
     embedding: Vec<f32>,
     pre: Vec<f32>,
+    features: Vec<f32>,
 }
 
 impl Network {
@@ -82,7 +85,13 @@ impl Network {
             work,
             samples: 0,
             rows: Rows::default(),
+            features: false,
         }
+    }
+
+    /// From now on the outputs have [`features`](Outputs::features).
+    pub fn keep_features(&mut self) {
+        self.features = true;
     }
 
     /// The weights, in [`layout`](crate::layout)'s order.
@@ -156,13 +165,16 @@ impl Network {
 
     /// The last outputs, copied from lanes to rows.
     fn outputs(&mut self) -> Outputs<'_> {
-        let Self { work, rows, samples, .. } = self;
+        let Self { work, rows, samples, features: asked, .. } = self;
         let (lanes, n) = (work.lanes, *samples);
         layout::to_rows(work.logits.floats(), CLASSES, lanes, n, &mut rows.logits);
         layout::to_rows(work.embedding.floats(), EMBEDDING, lanes, n, &mut rows.embedding);
         layout::to_rows(work.pre.floats(), EMBEDDING, lanes, n, &mut rows.pre);
-        let Rows { logits, embedding, pre } = rows;
-        Outputs { logits, embedding, pre, width: EMBEDDING }
+        if *asked {
+            layout::to_rows(work.pooled2.floats(), POOLED2, lanes, n, &mut rows.features);
+        }
+        let Rows { logits, embedding, pre, features } = rows;
+        Outputs { logits, embedding, pre, width: EMBEDDING, features }
     }
 
     fn check(&self, Input { rows, mix, .. }: Input<'_>) {

@@ -11,6 +11,8 @@ pub struct Outputs<'a> {
     pub pre: &'a [f32],
     /// d.
     pub width: usize,
+    /// What the second pooling leaves, `[n, f]`; empty where it was not asked for.
+    pub features: &'a [f32],
 }
 
 impl<'a> Outputs<'a> {
@@ -46,6 +48,7 @@ pub struct OutputGradient {
     logits: Vec<f32>,
     embedding: Option<Vec<f32>>,
     pre: Option<Vec<f32>>,
+    features: Option<Vec<f32>>,
     /// Room that is kept for the next batch which needs it.
     spare: Vec<Vec<f32>>,
     width: usize,
@@ -58,6 +61,7 @@ impl OutputGradient {
         self.logits.resize(samples * crate::CLASSES, 0.0);
         self.spare.extend(self.embedding.take());
         self.spare.extend(self.pre.take());
+        self.spare.extend(self.features.take());
         self.width = width;
     }
 
@@ -96,6 +100,19 @@ impl OutputGradient {
         let len = self.samples() * self.width;
         let spare = &mut self.spare;
         self.pre.get_or_insert_with(|| zeros(spare, len))
+    }
+
+    /// With respect to what the second pooling leaves, beside what comes through it, `[n, f]`.
+    #[must_use]
+    pub fn features(&self) -> Option<&[f32]> {
+        self.features.as_deref()
+    }
+
+    /// The same, to be filled, of `f` features.
+    pub fn features_mut(&mut self, f: usize) -> &mut [f32] {
+        let len = self.samples() * f;
+        let spare = &mut self.spare;
+        self.features.get_or_insert_with(|| zeros(spare, len))
     }
 
     /// Number of samples.

@@ -26,6 +26,9 @@ pub trait Engine {
     /// Forward pass over images `rows`, without a backward pass.
     fn predict(&mut self, images: &[u8], rows: &[u32]) -> Outputs<'_>;
 
+    /// From now on the outputs of passes have [`features`](Outputs::features).
+    fn keep_features(&mut self);
+
     /// The gradient that the last backward pass left.
     fn gradient(&self) -> &[f32];
 
@@ -57,8 +60,8 @@ pub fn fused(weights: &[f32], batch_size: usize) -> Box<dyn Engine> {
 pub fn plain(architecture: Architecture, weights: &[f32], device: &Device) -> Box<dyn Engine> {
     let weights = weights.to_vec();
     let (device, gradient) = (device.clone(), Vec::new());
-    let (pass, rows) = (None, Rows::default());
-    Box::new(Burn { architecture, weights, device, gradient, pass, rows })
+    let (pass, rows, features) = (None, Rows::default(), false);
+    Box::new(Burn { architecture, weights, device, gradient, pass, rows, features })
 }
 
 impl Engine for Network {
@@ -82,6 +85,10 @@ impl Engine for Network {
         self.forward(Input { images, rows, mix: None })
     }
 
+    fn keep_features(&mut self) {
+        self.keep_features();
+    }
+
     fn gradient(&self) -> &[f32] {
         self.grad()
     }
@@ -103,6 +110,8 @@ struct Burn {
     gradient: Vec<f32>,
     pass: Option<(Plain, Pass)>,
     rows: Rows,
+    /// Whether the outputs have features.
+    features: bool,
 }
 
 /// Outputs as plain numbers.
@@ -111,20 +120,22 @@ struct Rows {
     logits: Vec<f32>,
     embedding: Vec<f32>,
     pre: Vec<f32>,
+    features: Vec<f32>,
 }
 
 impl Rows {
-    fn of(pass: &Pass) -> Self {
+    fn of(pass: &Pass, with_features: bool) -> Self {
         let floats = |t: &Tensor<2>| t.clone().into_data().iter::<f32>().collect();
-        let Pass { pre, embedding, logits } = pass;
-        Self { logits: floats(logits), embedding: floats(embedding), pre: floats(pre) }
+        let Pass { features, pre, embedding, logits } = pass;
+        let features = if with_features { floats(features) } else { Vec::new() };
+        Self { logits: floats(logits), embedding: floats(embedding), pre: floats(pre), features }
     }
 }
 
 impl Burn {
     fn outputs(&self) -> Outputs<'_> {
-        let Rows { logits, embedding, pre } = &self.rows;
-        Outputs { logits, embedding, pre, width: self.architecture.embedding() }
+        let Rows { logits, embedding, pre, features } = &self.rows;
+        Outputs { logits, embedding, pre, width: self.architecture.embedding(), features }
     }
 }
 
@@ -133,7 +144,7 @@ impl Engine for Burn {
         let device = self.device.clone().autodiff();
         let network = Plain::new(self.architecture, &self.weights, &device);
         let pass = network.forward(network.load(input));
-        self.rows = Rows::of(&pass);
+        self.rows = Rows::of(&pass, self.features);
         self.pass = Some((network, pass));
         self.outputs()
     }
@@ -141,7 +152,7 @@ impl Engine for Burn {
     fn drop_units(&mut self, keep: &[bool]) -> Outputs<'_> {
         let (network, pass) = self.pass.take().expect("units are dropped after a forward pass");
         let pass = network.drop_units(pass, keep);
-        self.rows = Rows::of(&pass);
+        self.rows = Rows::of(&pass, self.features);
         self.pass = Some((network, pass));
         self.outputs()
     }
@@ -157,8 +168,13 @@ impl Engine for Burn {
 
     fn predict(&mut self, images: &[u8], rows: &[u32]) -> Outputs<'_> {
         let network = Plain::new(self.architecture, &self.weights, &self.device);
-        self.rows = Rows::of(&network.forward(network.load(Input { images, rows, mix: None })));
+        let pass = network.forward(network.load(Input { images, rows, mix: None }));
+        self.rows = Rows::of(&pass, self.features);
         self.outputs()
+    }
+
+    fn keep_features(&mut self) {
+        self.features = true;
     }
 
     fn gradient(&self) -> &[f32] {

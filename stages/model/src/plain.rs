@@ -19,6 +19,8 @@ pub(crate) struct Plain {
 /// What the network makes of a batch.
 #[derive(Debug, Clone)]
 pub(crate) struct Pass {
+    /// What the second pooling leaves, `[batch, f]`.
+    pub features: Tensor<2>,
     /// The embedding before its activation, `[batch, d]`.
     pub pre: Tensor<2>,
     /// The embedding, `[batch, d]`.
@@ -54,6 +56,7 @@ impl Plain {
     /// activation follows the pooling, so that there is an embedding before it.
     pub fn forward(&self, images: Tensor<4>) -> Pass {
         let mut x = images;
+        let (mut pooled, mut features) = (0, None);
         let last = self.convolutions.len() - 1;
         let from_convolution = self.linears.len() == 1;
         let layers = self.convolutions.iter().zip(self.architecture.convolutions());
@@ -66,6 +69,10 @@ impl Plain {
             }
             if layer.pooled {
                 x = self.pool(x);
+                pooled += 1;
+                if pooled == 2 {
+                    features = Some(x.clone().flatten(1, 3));
+                }
             }
         }
         let mut pre = x.flatten(1, 3);
@@ -76,7 +83,8 @@ impl Plain {
         }
         let embedding = self.activate(pre.clone());
         let logits = self.head(embedding.clone());
-        Pass { pre, embedding, logits }
+        let features = features.expect("a network pools twice or more");
+        Pass { features, pre, embedding, logits }
     }
 
     /// The last layer over an embedding.
@@ -92,7 +100,7 @@ impl Plain {
         let dropped = Tensor::<2, Bool>::from_data(TensorData::new(dropped, shape), &self.device);
         let embedding = pass.embedding.mask_fill(dropped, 0.0);
         let logits = self.head(embedding.clone());
-        Pass { pre: pass.pre, embedding, logits }
+        Pass { features: pass.features, pre: pass.pre, embedding, logits }
     }
 
     /// The gradient of all weights, as one buffer in the order of [`Architecture::parameters`], from
@@ -109,6 +117,9 @@ impl Plain {
         }
         if let Some(gradient) = gradient.pre() {
             total = total + dot(pass.pre, gradient);
+        }
+        if let Some(gradient) = gradient.features() {
+            total = total + dot(pass.features, gradient);
         }
         self.flat_gradient(&total.backward())
     }

@@ -68,8 +68,8 @@ pub(crate) fn resampled_backgrounds(dataset: &Dataset, seed: u64, epoch: u32) ->
     split.label.iter().map(draw).collect()
 }
 
-/// The backgrounds of an epoch where each digit's is drawn anew from the validation pool, whatever
-/// its label.
+/// The backgrounds of an epoch where each digit's is drawn anew from the pool for that, whatever its
+/// label; from the validation pool where the data set has no such pool.
 ///
 /// # Errors
 /// When the data set has no such backgrounds.
@@ -78,11 +78,17 @@ pub(crate) fn fresh_backgrounds(
     seed: u64,
     epoch: u32,
 ) -> Result<Vec<u32>, StageError> {
-    let all = (0..).zip(&dataset.backgrounds);
-    let pool: Vec<u32> = all.filter(|(_, b)| b.pool == Pool::Validation).map(|(i, _)| i).collect();
+    let of = |pool: Pool| -> Vec<u32> {
+        let all = (0..).zip(&dataset.backgrounds);
+        all.filter(|(_, b)| b.pool == pool).map(|(i, _)| i).collect()
+    };
+    let fresh = of(Pool::Fresh);
+    let pool = if fresh.is_empty() { of(Pool::Validation) } else { fresh };
     if pool.is_empty() {
-        return Err(StageError::new("`method: oracle` needs backgrounds of a validation pool")
-            .help("give the data set some: n_bg_val above 0"));
+        return Err(StageError::new(
+            "`method: oracle` needs backgrounds of its own, or a validation pool",
+        )
+        .help("give the data set some: n_fresh or n_bg_val above 0"));
     }
     let mut stream = Stream::new("dissim train fresh backgrounds v1", seed, epoch.into());
     let rows = dataset.split(SplitName::Train).len();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::Train;
-use crate::batches::resampled_backgrounds;
+use crate::batches::{fresh_backgrounds, resampled_backgrounds};
 
 /// 200 glyphs, a cross at the label's place over noise of their own, on two backgrounds a label;
 /// 200 training rows, 20 held out.
@@ -132,6 +132,7 @@ fn a_killed_run_ends_in_the_same_bytes() {
         json!({"method": "dissimilarity"}),
         json!({"method": "dissimilarity", "lambda": {"target": 0.3}, "sampler": "groups"}),
         json!({"method": "group_dro", "sampler": "groups", "samples_per_group": 2}),
+        json!({"method": "sifer"}),
     ] {
         resumes(&more);
     }
@@ -168,7 +169,7 @@ fn resumes(more: &Value) {
 #[test]
 fn a_steered_weight_follows_the_similarity() {
     let bench = Bench::new();
-    let with = json!({"epochs": 40, "batch_size": 50, "method": "dissimilarity", "embed": "pre",
+    let with = json!({"epochs": 150, "batch_size": 50, "method": "dissimilarity", "embed": "pre",
         "sampler": "groups", "samples_per_group": 5, "lambda": {"target": 0.4}});
     let epochs = bench.train("steered", with);
     // It rises while the similarity is above the target, and falls, if it can, while it is below.
@@ -186,7 +187,7 @@ fn a_steered_weight_follows_the_similarity() {
     }
     assert!(rose > 2 && fell > 2, "{rose} {fell}");
     // 10 groups of 5 a batch.
-    assert_eq!(epochs[39].pairs, 10.0 * 5.0 * 4.0);
+    assert_eq!(epochs[149].pairs, 10.0 * 5.0 * 4.0);
 }
 
 #[test]
@@ -264,19 +265,62 @@ fn backgrounds_drawn_anew_stay_their_labels_own() {
 #[test]
 fn a_weight_of_zero_gives_the_bytes_of_erm() {
     let bench = Bench::new();
-    for engine in ["fused", "plain"] {
-        let erm = json!({"epochs": 1, "engine": engine});
-        bench.train("erm", erm);
+    for (engine, method) in [
+        ("fused", "dissimilarity"),
+        ("plain", "dissimilarity"),
+        ("fused", "class_repulsion"),
+        ("fused", "sifer"),
+        ("plain", "sifer"),
+    ] {
+        let with = |method: &str| json!({"epochs": 1, "batch_size": 10, "engine": engine, "method": method, "lambda": 0});
+        bench.train("erm", with("erm"));
         bench.clear();
-        bench.train(
-            "zero",
-            json!({"epochs": 1, "engine": engine, "method": "dissimilarity", "lambda": 0}),
-        );
+        bench.train("zero", with(method));
         bench.clear();
-        assert!(
-            bench.bytes("erm", "model.safetensors") == bench.bytes("zero", "model.safetensors")
-        );
+        let bytes = |name: &str| bench.bytes(name, "model.safetensors");
+        assert!(bytes("erm") == bytes("zero"), "{engine} {method}");
     }
+}
+
+#[test]
+fn the_sieve_works_on_both_engines_and_on_alexnet() {
+    let bench = Bench::new();
+    let with = |more: Value| {
+        let mut with = json!({"epochs": 1, "batch_size": 10});
+        with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        with
+    };
+    let erm = bench.train("erm", with(json!({})));
+    bench.clear();
+    let fused = bench.train("fused", with(json!({"method": "sifer"})));
+    bench.clear();
+    let plain = bench.train("plain", with(json!({"method": "sifer", "engine": "plain"})));
+    bench.clear();
+    assert_ne!(erm[0].cross_entropy, fused[0].cross_entropy);
+    assert!((fused[0].penalty - plain[0].penalty).abs() < 1e-2, "{fused:?}\n{plain:?}");
+    assert!((fused[0].cross_entropy - plain[0].cross_entropy).abs() < 1e-2);
+    let alexnet = bench.train("alexnet", with(json!({"method": "sifer", "model": "alexnet"})));
+    assert!(alexnet[0].penalty.is_finite() && alexnet[0].penalty > 2.3);
+}
+
+#[test]
+fn the_oracle_draws_from_its_pool_alone() {
+    let bench = Bench::new();
+    let mut dataset = Dataset::read(&bench.0.path().join("data")).unwrap();
+    let error = fresh_backgrounds(&dataset, 0, 1).unwrap_err();
+    assert_eq!(error.what, "`method: oracle` needs backgrounds of its own, or a validation pool");
+    for background in [7, 11, 13] {
+        dataset.backgrounds[background].pool = Pool::Validation;
+    }
+    let mut drawn = fresh_backgrounds(&dataset, 0, 1).unwrap();
+    assert_eq!(drawn.len(), 200);
+    assert_ne!(drawn, fresh_backgrounds(&dataset, 0, 2).unwrap());
+    drawn.sort_unstable();
+    drawn.dedup();
+    assert_eq!(drawn, [7, 11, 13]);
+    // A pool of its own comes first.
+    dataset.backgrounds[5].pool = Pool::Fresh;
+    assert!(fresh_backgrounds(&dataset, 0, 1).unwrap().iter().all(|b| *b == 5));
 }
 
 #[test]

@@ -121,13 +121,16 @@ impl<'a> Trainer<'a> {
     fn new(setting: Setting<'a>, state: State) -> Self {
         let State { weights, optimiser, method } = state;
         let Setting { params, dataset, architecture } = setting;
-        let engine = match params.engine {
+        let mut engine = match params.engine {
             EngineKind::Plain => engine::plain(architecture, &weights, &Device::flex()),
             EngineKind::Fused => engine::fused(&weights, params.batch_size as usize),
             EngineKind::Auto => engine::best(architecture, &weights, params.batch_size as usize),
         };
         let mut objective = methods::objective(setting);
         objective.restore(&method);
+        if objective.reads_features() {
+            engine.keep_features();
+        }
         let train = Samples::compose(dataset, SplitName::Train);
         let gradient = OutputGradient::default();
         Self { setting, train, engine, objective, optimiser, gradient }

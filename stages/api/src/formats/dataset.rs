@@ -21,7 +21,7 @@ pub const PIXELS: usize = 3 * SIDE * SIDE;
 /// In [`Split::glyph`]: no glyph, the background alone. In [`Split::background`]: black.
 pub const NONE: u32 = u32::MAX;
 
-/// Which backgrounds a split draws from. The three pools share no background.
+/// Which backgrounds a split draws from. The pools share no background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
@@ -32,6 +32,8 @@ pub enum Pool {
     Validation = 1,
     /// Never seen before the OOD test.
     Ood = 2,
+    /// For the oracle's training alone.
+    Fresh = 3,
 }
 
 /// The splits of a data set, in the order of the file.
@@ -292,6 +294,7 @@ impl Dataset {
                     0 => Pool::Train,
                     1 => Pool::Validation,
                     2 => Pool::Ood,
+                    3 => Pool::Fresh,
                     other => return Err(StageError::new(format!("no pool {other}")).at(&path)),
                 };
                 Ok(Background { source, owner: (owner != 255).then_some(owner), pool })

@@ -4,7 +4,7 @@ mod latex;
 mod markdown;
 mod write;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dissim_api::{ParamError, Params, resolve};
 use dissim_claims::{Columns, Row, Selection};
@@ -118,8 +118,10 @@ pub(crate) struct Grid {
     pub rows: Vec<Vec<Value>>,
     /// The values of `columns` and a metric, a column each.
     pub columns: Vec<(Vec<Value>, String)>,
-    /// Cells by row and column; none where nothing was run.
+    /// Cells by row and column; none where nothing was run, or where runs of several settings met.
     pub cells: Vec<Vec<Option<Cell>>>,
+    /// The facts in which such runs differ.
+    pub mixed: BTreeSet<String>,
 }
 
 /// A mean over runs.
@@ -147,27 +149,35 @@ pub(crate) enum Mark {
 impl Grid {
     /// The table over these runs.
     pub fn of(spec: TableSpec, runs: &[Row]) -> Self {
-        let runs: Vec<&Row> = runs.iter().filter(|r| dissim_claims::matches(r, &spec.at)).collect();
+        let named = [spec.rows.as_slice(), &spec.columns].concat();
+        let wanted = |r: &&Row| dissim_claims::matches_naming(r, &spec.at, &named);
+        let runs: Vec<&Row> = runs.iter().filter(wanted).collect();
         let rows = keys(&runs, &spec.rows);
         let groups = keys(&runs, &spec.columns);
         let with_metric = |group: &Vec<Value>| {
             spec.metrics.iter().map(|m| (group.clone(), m.clone())).collect::<Vec<_>>()
         };
         let columns: Vec<_> = groups.iter().flat_map(with_metric).collect();
-        let mut cells = Vec::new();
+        let (mut cells, mut mixed) = (Vec::new(), BTreeSet::new());
         for row in &rows {
             let here: Vec<_> = runs.iter().filter(|r| key(r, &spec.rows) == *row).collect();
             let mut line: Vec<Option<Cell>> = Vec::new();
             for (group, metric) in &columns {
                 let of = here.iter().filter(|r| key(r, &spec.columns) == *group);
-                line.push(cell(&of.filter_map(|r| r.get(metric)).collect::<Vec<_>>()));
+                let of: Vec<&Row> = of.map(|r| **r).collect();
+                let differ = settings(&of);
+                line.push(match differ.is_empty() {
+                    true => cell(&of.iter().filter_map(|r| r.get(metric)).collect::<Vec<_>>()),
+                    false => None,
+                });
+                mixed.extend(differ);
             }
             for metric in &spec.metrics {
                 mark(&mut line, spec.best, |c| columns[c].1 == *metric);
             }
             cells.push(line);
         }
-        Self { spec, rows, columns, cells }
+        Self { spec, rows, columns, cells, mixed }
     }
 
     /// The heading of each column: the row facts, then values and metrics.
@@ -204,8 +214,15 @@ impl Grid {
             Best::Unmarked => "",
             _ => " Bold: the best of its row; underlined: within the interval of the best.",
         };
+        let left_out = match self.mixed.is_empty() {
+            true => String::new(),
+            false => format!(
+                " Left empty where runs of several settings met, which differ in {}: name them under `rows`, `columns` or `at`.",
+                self.mixed.iter().cloned().collect::<Vec<_>>().join(", ")
+            ),
+        };
         format!(
-            "{unit}Mean ± half of the 95 % interval over runs (Student's t; Wilson for shares).{marks}"
+            "{unit}Mean ± half of the 95 % interval over runs (Student's t; Wilson for shares).{marks}{left_out}"
         )
     }
 }
@@ -243,6 +260,19 @@ fn keys(runs: &[&Row], facts: &[String]) -> Vec<Vec<Value>> {
     let sortable = |key: &Vec<Value>| key.iter().map(dissim_claims::sort_key).collect::<Vec<_>>();
     found.sort_by_key(sortable);
     found
+}
+
+/// The facts in which runs with one seed differ: a mean over them would be one of several settings.
+fn settings(runs: &[&Row]) -> Vec<String> {
+    let mut first: BTreeMap<String, &Row> = BTreeMap::new();
+    for &run in runs {
+        let seed = run.get("seed").map(dissim_claims::sort_key).unwrap_or_default();
+        if let Some(other) = first.insert(seed, run) {
+            let facts = dissim_claims::differing(run, other).into_iter();
+            return facts.map(str::to_owned).collect();
+        }
+    }
+    Vec::new()
 }
 
 fn cell(values: &[&Value]) -> Option<Cell> {

@@ -51,6 +51,26 @@ fn cells_are_means_and_the_best_is_marked() {
 }
 
 #[test]
+fn a_cell_of_several_settings_is_left_empty_and_said_so() {
+    let mut runs = runs();
+    let more = json!({ "n_bg": 16, "method": "erm", "lambda": null, "seed": 1, "sampler": "groups",
+                       "ood_acc": 0.9, "dead": false });
+    runs.push(more.as_object().unwrap().clone().into_iter().collect());
+    let table = |columns: Value| {
+        let table = json!({ "name": "t", "rows": ["n_bg"], "columns": columns,
+                            "metrics": ["ood_acc"], "at": { "method": "erm" } });
+        Grid::of(spec(table), &runs)
+    };
+    let mixed = table(json!(["method"]));
+    assert!(mixed.cells[0][0].is_some() && mixed.cells[1][0].is_none());
+    assert!(mixed.note().ends_with(
+        "Left empty where runs of several settings met, which differ in sampler: name them under `rows`, `columns` or `at`."
+    ), "{}", mixed.note());
+    let told = table(json!(["sampler"]));
+    assert!(told.mixed.is_empty() && told.cells[1].iter().all(Option::is_some));
+}
+
+#[test]
 fn a_flag_is_a_share_with_wilsons_interval() {
     let table = json!({ "name": "d", "rows": ["method"], "metrics": ["dead"], "best": "lowest",
                         "at": { "method": "dissimilarity" } });

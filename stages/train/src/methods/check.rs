@@ -26,6 +26,25 @@ pub struct Case {
 }
 
 impl Case {
+    /// A batch written out by hand: black images, logits of 0.
+    pub fn by_hand(labels: &[u8], backgrounds: &[u32], embedding: &[f32]) -> Self {
+        let n = labels.len();
+        Self {
+            images: vec![0; n * PIXELS],
+            rows: (0..n as u32).collect(),
+            labels: labels.to_vec(),
+            backgrounds: backgrounds.to_vec(),
+            groups: crate::batches::groups(labels, backgrounds),
+            partner_labels: labels.to_vec(),
+            shares: None,
+            logits: vec![0.0; n * CLASSES],
+            embedding: embedding.to_vec(),
+            pre: embedding.to_vec(),
+            width: embedding.len() / n,
+            clock: Clock { epoch: 1, epochs: 1, step: 0, steps: 1 },
+        }
+    }
+
     pub fn batch(&self) -> Batch<'_> {
         let Self { images, rows, labels, backgrounds, groups, .. } = self;
         let shares = self.shares.as_deref();
@@ -35,7 +54,7 @@ impl Case {
 
     pub fn outputs(&self) -> Outputs<'_> {
         let Self { logits, embedding, pre, width, .. } = self;
-        Outputs { logits, embedding, pre, width: *width }
+        Outputs { logits, embedding, pre, width: *width, features: &[] }
     }
 
     /// Figures and gradient by an objective.
@@ -146,6 +165,24 @@ pub fn cosine(z: &[f64], width: usize, i: usize, j: usize) -> f64 {
 mod tests {
     use super::*;
     use crate::methods::Erm;
+
+    /// Logits (ln 9, 0, ..) give (9, 1, .., 1) / 18: the loss of label 0 is ln 2, of label 1 ln 18.
+    #[test]
+    fn cross_entropy_by_hand() {
+        let mut case = Case::by_hand(&[0], &[0], &[1.0]);
+        case.logits[0] = 9f32.ln();
+        let (stats, gradient) = case.evaluate(&mut Erm::default());
+        assert!((stats.cross_entropy - 2f64.ln()).abs() < 1e-6 && stats.correct == 1);
+        assert!((gradient.logits()[0] + 0.5).abs() < 1e-6);
+        assert!((gradient.logits()[1] - 1.0 / 18.0).abs() < 1e-6);
+        // Mixup with a quarter of label 1.
+        (case.partner_labels, case.shares) = (vec![1], Some(vec![0.25]));
+        let (stats, gradient) = case.evaluate(&mut Erm::default());
+        let expected = 0.75 * 2f64.ln() + 0.25 * 18f64.ln();
+        assert!((stats.cross_entropy - expected).abs() < 1e-6);
+        assert!((gradient.logits()[0] - (0.5 - 0.75)).abs() < 1e-6);
+        assert!((gradient.logits()[1] - (1.0 / 18.0 - 0.25)).abs() < 1e-6);
+    }
 
     proptest! {
         #[test]

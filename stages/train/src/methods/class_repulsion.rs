@@ -16,7 +16,7 @@ pub fn objective(params: &TrainParams) -> Dissimilarity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::check::{cases, entropy, mean_cosine};
+    use crate::methods::check::{Case, cases, entropy, mean_cosine};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -34,6 +34,20 @@ mod tests {
             let wide: Vec<f64> = case.embedding.iter().map(|&z| z.into()).collect();
             prop_assert!((stats.penalty - brute(&wide)).abs() < 1e-5);
             case.check_gradient(&gradient, &|l, z, _| entropy(l, labels) + 1.25 * brute(z));
+        }
+    }
+
+    /// (1, 0) and (0.6, 0.8): S = 0.6, and u_2 - 0.6 u_1 = (0, 0.8) pulls on the first.
+    #[test]
+    fn one_pair_by_hand() {
+        let case = Case::by_hand(&[3, 3, 5], &[0, 1, 2], &[1.0, 0.0, 0.6, 0.8, 1.0, 1.0]);
+        let (stats, gradient) = case.evaluate(&mut repulsion());
+        assert_eq!(stats.pairs, 2.0);
+        assert!((stats.penalty - 0.6).abs() < 1e-6);
+        let found = gradient.embedding().unwrap();
+        // The second: u_1 - 0.6 u_2 = (0.64, -0.48).
+        for (found, expected) in found.iter().zip([0.0, 1.0, 0.8, -0.6, 0.0, 0.0]) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
         }
     }
 }

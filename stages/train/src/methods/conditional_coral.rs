@@ -100,7 +100,7 @@ fn square(values: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::check::{cases, entropy};
+    use crate::methods::check::{Case, cases, entropy};
     use crate::methods::penalised::Penalised;
     use proptest::prelude::*;
 
@@ -145,6 +145,22 @@ mod tests {
                 }
                 entropy(l, &case.labels) + if pairs > 0.0 { 2.0 * sum / pairs } else { 0.0 }
             });
+        }
+    }
+
+    /// One unit; slot 0 holds 0 and 2 (mean 1, variance 2), slot 1 holds 1 twice (mean 1, variance 0):
+    /// P = 0 + 2^2, and 4 * 2 * (z - 1) pulls on slot 0.
+    #[test]
+    fn two_slots_by_hand() {
+        let case = Case::by_hand(&[0; 4], &[0, 0, 1, 1], &[0.0, 2.0, 1.0, 1.0]);
+        let slots = Slots::of(&case.labels, &case.backgrounds, 2);
+        let mut objective = Penalised::new(1.0, ConditionalCoral::new(slots));
+        let (stats, gradient) = case.evaluate(&mut objective);
+        assert!((stats.penalty - 4.0).abs() < 1e-6);
+        assert_eq!(stats.pairs, 1.0);
+        for (found, expected) in gradient.embedding().unwrap().iter().zip([-8.0, 8.0, 0.0, 0.0]) {
+            assert!((found.abs() - f32::abs(expected)).abs() < 1e-5, "{found} {expected}");
+            assert!(found * expected >= 0.0, "{found} {expected}");
         }
     }
 }

@@ -137,10 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn q_survives_a_checkpoint() {
+    fn q_by_hand_survives_a_checkpoint() {
         let mut objective = GroupDro::of(&[4, 7]);
         objective.entropy.losses = vec![1.0, 3.0];
-        objective.shares(&[4, 7]);
+        let shares = objective.shares(&[4, 7]);
+        // q is e^0.01 and e^0.03.
+        assert!((shares[&4].0 - 1.0 / (1.0 + 0.02f64.exp())).abs() < 1e-12);
+        assert!((shares[&4].0 + shares[&7].0 - 1.0).abs() < 1e-12);
         assert_eq!(objective.state(), [0.01, 0.03]);
         let mut other = GroupDro::of(&[4, 7]);
         other.restore(&objective.state());

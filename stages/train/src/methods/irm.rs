@@ -96,7 +96,7 @@ impl Objective for Irm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::check::{cases, entropy_of};
+    use crate::methods::check::{Case, cases, entropy_of};
     use proptest::prelude::*;
 
     proptest! {
@@ -123,5 +123,19 @@ mod tests {
                 slots.iter().map(term).sum::<f64>() / slots.len() as f64
             });
         }
+    }
+
+    /// Logits (ln 9, 0, ..) of label 0: p_0 = 1/2, so g = ln 9 / 2 - ln 9 = -ln 3, and the penalty is its square.
+    #[test]
+    fn one_slot_by_hand() {
+        let mut case = Case::by_hand(&[0], &[0], &[1.0]);
+        case.logits[0] = 9f32.ln();
+        let slots = Slots::of(&case.labels, &case.backgrounds, 1);
+        let (stats, gradient) = case.evaluate(&mut Irm::new(100.0, slots));
+        let three = 3f64.ln();
+        assert!((stats.penalty - three * three).abs() < 1e-5);
+        // p_0 - 1 + 2 g (p_0 (1 + ln 9 - ln 3) - 1), at weight 1.
+        let expected = -0.5 - 2.0 * three * (0.5 * (1.0 + three) - 1.0);
+        assert!((f64::from(gradient.logits()[0]) - expected).abs() < 1e-5);
     }
 }

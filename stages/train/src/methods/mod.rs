@@ -8,6 +8,7 @@
 //! |---|---|
 //! | mix images before the forward pass | [`Objective::mix`] |
 //! | drop units of the embedding | [`Objective::keep`] |
+//! | read an earlier layer | [`Objective::reads_features`] |
 //! | start the optimiser anew | [`Objective::restarts_optimiser`] |
 //! | refit the last layer after the last epoch | [`Objective::finish`] |
 //! | remember something from step to step | [`Objective::state`] |
@@ -27,6 +28,7 @@ mod moments;
 pub mod pairs;
 pub mod penalised;
 mod rsc;
+mod sifer;
 mod similarity;
 mod spectral_decoupling;
 mod vicreg_decorrelation;
@@ -173,6 +175,11 @@ pub trait Objective {
         None
     }
 
+    /// Whether it reads [`Outputs::features`], which cost a copy.
+    fn reads_features(&self) -> bool {
+        false
+    }
+
     /// Adds the gradient of the loss to `gradient`, which comes as zeros; returns the figures.
     fn evaluate(
         &mut self,
@@ -230,6 +237,7 @@ fn rival(method: Method, setting: Setting<'_>) -> Box<dyn Objective> {
             Box::new(Penalised::new(weight, spectral_decoupling::SquaredLogits))
         }
         Method::Rsc => Box::new(rsc::Rsc::default()),
+        Method::Sifer => Box::new(sifer::Sifer::new(weight, params.seed)),
         Method::VicregDecorrelation => {
             Box::new(Penalised::new(weight, vicreg_decorrelation::Covariance::default()))
         }
@@ -266,6 +274,7 @@ fn told_by_method(params: &TrainParams) -> Told {
         Method::Dissimilarity if !labelled => Told::Nothing,
         Method::SpectralDecoupling
         | Method::Rsc
+        | Method::Sifer
         | Method::VicregDecorrelation
         | Method::ClassRepulsion
         | Method::Mixup => Told::Nothing,

@@ -45,7 +45,7 @@ impl Penalty for AcrossBackgrounds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::check::{cases, entropy, mean_cosine};
+    use crate::methods::check::{Case, cases, entropy, mean_cosine};
     use crate::methods::penalised::Penalised;
     use proptest::prelude::*;
 
@@ -63,5 +63,19 @@ mod tests {
             prop_assert!((stats.penalty - brute(&wide)).abs() < 1e-4);
             case.check_gradient(&gradient, &|l, z, _| entropy(l, labels) + brute(z));
         }
+    }
+
+    /// Of three samples of a label two share a background: the pairs across are (1, 0) with
+    /// (0.6, 0.8) and with (0, 1), and P = -(0.6 + 0) / 2.
+    #[test]
+    fn pairs_across_by_hand() {
+        let case = Case::by_hand(&[3, 3, 3], &[0, 1, 1], &[1.0, 0.0, 0.6, 0.8, 0.0, 1.0]);
+        let mut objective = Penalised::new(1.0, AcrossBackgrounds::default());
+        let (stats, gradient) = case.evaluate(&mut objective);
+        assert_eq!(stats.pairs, 4.0);
+        assert!((stats.penalty + 0.3).abs() < 1e-6);
+        // -(2/4) ((0.6, 0.8) + (0, 1)), less what lies along (1, 0).
+        let found = gradient.embedding().unwrap();
+        assert!(found[0].abs() < 1e-6 && (found[1] + 0.9).abs() < 1e-6, "{found:?}");
     }
 }

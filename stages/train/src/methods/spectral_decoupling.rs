@@ -32,7 +32,7 @@ impl Penalty for SquaredLogits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::check::{cases, entropy};
+    use crate::methods::check::{Case, cases, entropy};
     use crate::methods::penalised::Penalised;
     use proptest::prelude::*;
 
@@ -45,5 +45,17 @@ mod tests {
             prop_assert!((stats.penalty - mean(&wide)).abs() < 1e-6);
             case.check_gradient(&gradient, &|l, _, _| entropy(l, &case.labels) + 0.1 * mean(l));
         }
+    }
+
+    /// Logits (2, -1, 0, ..): P = (4 + 1) / 10, and its gradient 2 l / 10.
+    #[test]
+    fn two_logits_by_hand() {
+        let mut case = Case::by_hand(&[0], &[0], &[1.0]);
+        (case.logits[0], case.logits[1]) = (2.0, -1.0);
+        let (stats, with) = case.evaluate(&mut Penalised::new(0.1, SquaredLogits));
+        let (_, without) = case.evaluate(&mut Penalised::new(0.0, SquaredLogits));
+        assert!((stats.penalty - 0.5).abs() < 1e-9);
+        let difference = |k: usize| with.logits()[k] - without.logits()[k];
+        assert!((difference(0) - 0.04).abs() < 1e-6 && (difference(1) + 0.02).abs() < 1e-6);
     }
 }

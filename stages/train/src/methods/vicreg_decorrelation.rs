@@ -44,7 +44,7 @@ impl Penalty for Covariance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::check::{cases, entropy};
+    use crate::methods::check::{Case, cases, entropy};
     use crate::methods::penalised::Penalised;
     use proptest::prelude::*;
 
@@ -74,6 +74,10 @@ mod tests {
     /// Points (1, 1) and (-1, -1): C is 2 everywhere, so P = (4 + 4) / 2.
     #[test]
     fn two_points_by_hand() {
-        assert!((brute(&[1.0, 1.0, -1.0, -1.0], 2) - 4.0).abs() < 1e-12);
+        let case = Case::by_hand(&[0, 1], &[0, 1], &[1.0, 1.0, -1.0, -1.0]);
+        let (stats, gradient) = case.evaluate(&mut Penalised::new(0.5, Covariance::default()));
+        assert!((stats.penalty - 4.0).abs() < 1e-9);
+        // 0.5 * 4 / (2 * 1) times the off-diagonal 2 times the other unit.
+        assert_eq!(gradient.embedding().unwrap(), [2.0, 2.0, -2.0, -2.0]);
     }
 }

@@ -71,7 +71,7 @@ impl Objective for Vrex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::check::{cases, entropy_of};
+    use crate::methods::check::{Case, cases, entropy_of};
     use proptest::prelude::*;
 
     proptest! {
@@ -98,5 +98,21 @@ mod tests {
                 mean + weight * risks.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / n
             });
         }
+    }
+
+    /// Risks ln 10 and ln 2 of two slots with a sample each: their variance is (ln 5 / 2)^2, and at
+    /// weight 1 the samples have the weights (1 + ln 5) / 2 and (1 - ln 5) / 2.
+    #[test]
+    fn two_slots_by_hand() {
+        let mut case = Case::by_hand(&[0, 0], &[0, 1], &[1.0, 1.0]);
+        case.logits[10] = 9f32.ln();
+        let slots = Slots::of(&case.labels, &case.backgrounds, 2);
+        let (stats, gradient) = case.evaluate(&mut Vrex::new(10.0, slots));
+        let five = 5f64.ln();
+        assert!((stats.penalty - five * five / 4.0).abs() < 1e-6);
+        assert_eq!(stats.lambda, 1.0);
+        let found = |i: usize| f64::from(gradient.logits()[i]);
+        assert!((found(1) - 0.1 * (1.0 + five) / 2.0).abs() < 1e-6);
+        assert!((found(10) + 0.5 * (1.0 - five) / 2.0).abs() < 1e-6);
     }
 }

@@ -17,6 +17,9 @@ pub enum Method {
     SpectralDecoupling,
     /// Cross-entropy after the units that speak most for the true label are dropped.
     Rsc,
+    /// Cross-entropy; every tenth step the lower layers also forget, with weight lambda (1), what a
+    /// linear classifier reads there.
+    Sifer,
     /// Cross-entropy plus lambda (0.04) times VICReg's covariance term.
     VicregDecorrelation,
     /// Cross-entropy plus lambda (1.25) times the mean similarity of pairs with the same label.
@@ -51,6 +54,7 @@ impl Method {
             Self::Dissimilarity => "dissimilarity",
             Self::SpectralDecoupling => "spectral_decoupling",
             Self::Rsc => "rsc",
+            Self::Sifer => "sifer",
             Self::VicregDecorrelation => "vicreg_decorrelation",
             Self::ClassRepulsion => "class_repulsion",
             Self::Mixup => "mixup",
@@ -74,7 +78,7 @@ impl Method {
             Self::VicregDecorrelation => Some(0.04),
             Self::Vrex => Some(10.0),
             Self::Irm => Some(100.0),
-            Self::ConditionalCoral => Some(1.0),
+            Self::Sifer | Self::ConditionalCoral => Some(1.0),
             Self::Erm
             | Self::Rsc
             | Self::Mixup
