@@ -31,7 +31,7 @@ fn images(n: usize, seed: u64) -> Vec<u8> {
     (0..n * PIXELS).map(|i| noise(seed, i)).collect()
 }
 
-/// A gradient of all three outputs.
+/// A gradient of all outputs; small for the features, of which there are many.
 fn answer(n: usize, width: usize, seed: u64) -> OutputGradient {
     let mut gradient = OutputGradient::default();
     gradient.reset(n, width);
@@ -41,6 +41,9 @@ fn answer(n: usize, width: usize, seed: u64) -> OutputGradient {
     fill(gradient.logits_mut(), 1 << 20);
     fill(gradient.embedding_mut(), 1 << 21);
     fill(gradient.pre_mut(), 1 << 22);
+    let features = gradient.features_mut(if width == 84 { 400 } else { 768 });
+    fill(features, 1 << 23);
+    features.iter_mut().for_each(|v| *v *= 0.05);
     gradient
 }
 
@@ -60,10 +63,12 @@ proptest! {
         let keep: Vec<bool> = (0..n * 84).map(|i| noise(seed, i + 5) > 80).collect();
         let gradient = answer(n, 84, seed);
         let pass = |engine: &mut dyn Engine| {
+            engine.keep_features();
             let outputs = engine.forward(input);
             let before = outputs.logits.to_vec();
             let outputs = if drops { engine.drop_units(&keep) } else { outputs };
-            let all = [outputs.logits, outputs.embedding, outputs.pre].concat();
+            let all =
+                [outputs.logits, outputs.embedding, outputs.pre, outputs.features].concat();
             engine.backward(&gradient);
             [before, all, engine.gradient().to_vec()].concat()
         };
@@ -96,6 +101,7 @@ fn value(engine: &mut dyn Engine, images: &[u8], rows: &[u32], gradient: &Output
     dot(outputs.logits, gradient.logits())
         + dot(outputs.embedding, gradient.embedding().unwrap())
         + dot(outputs.pre, gradient.pre().unwrap())
+        + dot(outputs.features, gradient.features().unwrap())
 }
 
 /// Along the gradient itself the objective rises by its squared norm: one difference checks every
@@ -112,6 +118,7 @@ fn every_network_follows_its_gradient() {
                 let gradient = answer(n, network.embedding(), 3);
                 let start = weights(&network, 11);
                 let mut engine = plain(network, &start, &Device::flex());
+                engine.keep_features();
                 engine.forward(Input { images: &images, rows: &rows, mix: None });
                 engine.backward(&gradient);
                 let slope = engine.gradient().to_vec();
