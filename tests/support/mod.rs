@@ -39,16 +39,6 @@ stages:
   report:   { kind: report, needs: { results: results, samples: "dataset[*]" } }
 "#;
 
-/// The real data.
-const SOURCES: &str = r#"
-version: 1
-name: sources
-stages:
-  digits:      { kind: fetch, with: { dataset: mnist } }
-  clothes:     { kind: fetch, with: { dataset: fashion_mnist } }
-  backgrounds: { kind: fetch, with: { dataset: cifar10 } }
-"#;
-
 /// A project folder of its own, with the real data already fetched.
 pub struct Project {
     /// Removed at the end of the test.
@@ -105,14 +95,14 @@ fn dissim(folder: &Path, arguments: &str) -> Output {
         .expect("the binary was built with the tests")
 }
 
-/// A project that holds MNIST, FashionMNIST and CIFAR-10 in its store; fetched once, kept for later test runs.
+/// A project that holds MNIST and CIFAR-10 in its store; fetched once, kept for later test runs.
 fn fetched() -> &'static Path {
     static FETCHED: OnceLock<PathBuf> = OnceLock::new();
     FETCHED.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("real-data");
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("pipeline.yaml"), SOURCES).unwrap();
-        let output = dissim(&folder, "run");
+        fs::write(folder.join("pipeline.yaml"), PIPELINE).unwrap();
+        let output = dissim(&folder, "run digits backgrounds");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "the real data cannot be fetched\n{stderr}");
         folder
