@@ -7,6 +7,14 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "faults/damage.rs"]
+mod damage;
+#[path = "faults/fuzz.rs"]
+mod fuzz;
+#[path = "faults/hostile.rs"]
+mod hostile;
+#[path = "faults/load.rs"]
+mod load;
 #[path = "faults/study.rs"]
 mod study;
 mod support;

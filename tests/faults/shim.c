@@ -1,4 +1,4 @@
-// Makes one call of a process to the file system fail, or kills the process at it.
+// Makes one call of a process to the file system fail, kills the process at it, or slows it down.
 //
 // Loaded with LD_PRELOAD into `dissim` and the tasks that it starts. Calls that change something
 // below FAULT_ROOT are counted over all processes, in a file that they share (FAULT_COUNTER). Call
@@ -19,9 +19,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-enum kind { NONE, ENOSPC_, EIO_, EINTR_, EROFS_, SHORT, KILL, KILL_AFTER };
+enum kind { NONE, ENOSPC_, EIO_, EINTR_, EROFS_, SHORT, KILL, KILL_AFTER, SLOW };
 
 static atomic_long *counter;
 static const char *root;
@@ -39,8 +40,8 @@ __attribute__((constructor)) static void begin(void) {
     if (fd < 0) return;
     void *shared = mmap(0, sizeof *counter, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (shared == MAP_FAILED) return;
-    const char *names[] = {"none", "enospc", "eio", "eintr", "erofs", "short", "kill", "kill_after"};
-    for (int i = 0; k && i < 8; i++) if (!strcmp(k, names[i])) kind = i;
+    const char *names[] = {"none", "enospc", "eio", "eintr", "erofs", "short", "kill", "kill_after", "slow"};
+    for (int i = 0; k && i < 9; i++) if (!strcmp(k, names[i])) kind = i;
     at = getenv("FAULT_AT") ? atol(getenv("FAULT_AT")) : 0;
     sticky = getenv("FAULT_STICKY") != 0;
     if (getenv("FAULT_LOG"))
@@ -81,6 +82,7 @@ enum may { RETRIED = 1, READ_ONLY = 2 };
 static int fails(enum may may) {
     switch (kind) {
     case KILL: die();
+    case SLOW: nanosleep(&(struct timespec){0, 2000000}, 0); return 0;
     case ENOSPC_: errno = ENOSPC; return 1;
     case EIO_: errno = EIO; return 1;
     case EINTR_: errno = EINTR; return (may & RETRIED) != 0;

@@ -179,11 +179,16 @@ impl Study {
         }
     }
 
+    /// Every task has the artifact of the undisturbed run.
+    pub fn is_complete(&self, when: &str) {
+        assert_eq!(self.artifacts(), self.expected, "{when}");
+    }
+
     /// A run without faults ends as the undisturbed one did, and leaves nothing behind.
     pub fn completes(&self, when: &str) {
         assert_eq!(wait(&mut self.start()), Some(0), "{when}\n{}", self.told());
         self.is_sound(when);
-        assert_eq!(self.artifacts(), self.expected, "{when}");
+        self.is_complete(when);
         let cache = self.path().join("cache");
         let names = |folder: &str| -> Vec<PathBuf> { files(&cache.join(folder)) };
         assert_eq!(names("tmp"), [] as [PathBuf; 0], "{when}");
