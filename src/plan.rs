@@ -227,7 +227,7 @@ impl<'a> Planner<'a> {
     /// be kept, that is said, and it is found out again.
     pub fn save(&mut self) {
         if let Err(error) = self.files.save().and_then(|()| self.index.save()) {
-            eprintln!("warning: what was seen of files could not be kept: {error}");
+            say!("warning: what was seen of files could not be kept: {error}");
         }
     }
 }

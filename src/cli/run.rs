@@ -77,10 +77,10 @@ pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> 
         };
         match ended {
             Err(Failure::Interrupted) => return Err(Failure::Interrupted),
-            Err(Failure::Input(message)) => eprint!("{message}"),
+            Err(Failure::Input(message)) => say!("{}", message.trim_end_matches('\n')),
             Ok(()) | Err(Failure::Task) => {}
         }
-        eprintln!("watching {}; Ctrl-C ends", pipeline.display());
+        say!("watching {}; Ctrl-C ends", pipeline.display());
         if !watch::wait(&seen, &pipeline, study, cancel) {
             return Err(Failure::Interrupted);
         }
@@ -107,7 +107,7 @@ fn once(args: &RunArgs, study: &Study, store: &Store, cancel: &'static Cancel) -
         published = publish::publish(study, store, &summary);
     }
     if let Err(error) = recorder.finish(study, store, &summary) {
-        eprintln!("warning: the run could not be recorded: {error}");
+        say!("warning: the run could not be recorded: {error}");
     }
     report(&summary);
     let page = published?;
@@ -173,13 +173,13 @@ fn machine(jobs: Option<NonZeroUsize>) -> Resources {
 /// What to do after a failure or an interruption.
 fn report(summary: &Summary) {
     if summary.interrupted {
-        eprintln!("interrupted: what was finished is kept; run again to go on");
+        say!("interrupted: what was finished is kept; run again to go on");
     } else if !summary.failed.is_empty() {
         let count = summary.failed.len();
         let noun = if count == 1 { "task" } else { "tasks" };
-        eprintln!("{count} {noun} failed:");
+        say!("{count} {noun} failed:");
         for (task, why) in &summary.failed {
-            eprintln!("  {task}: {}", why.lines().next().unwrap_or_default());
+            say!("  {task}: {}", why.lines().next().unwrap_or_default());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A task's process, from both sides.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -215,7 +215,9 @@ pub fn serve_task(spec: &Path, registry: &Registry) -> bool {
         std::thread::spawn(end_with_the_runner);
     }
     let say = |event: &Event| {
-        println!("{}", serde_json::to_string(event).expect("events serialise"));
+        let line = serde_json::to_string(event).expect("events serialise");
+        // A runner that is gone hears nothing, and this process ends with it.
+        let _ = writeln!(io::stdout().lock(), "{line}");
     };
     match run_stage(spec, registry) {
         Ok(()) => {
@@ -223,7 +225,7 @@ pub fn serve_task(spec: &Path, registry: &Registry) -> bool {
             true
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            say!("error: {error}");
             say(&Event::Failed(error));
             false
         }

@@ -107,7 +107,7 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return,
             Err(error) => format!("not used, and not moved: {error}"),
         };
-        eprintln!("warning: {} is damaged: {what}; {put}", relative.display());
+        say!("warning: {} is damaged: {what}; {put}", relative.display());
     }
 
     /// Moves a file out of the way, where somebody can still look at it.

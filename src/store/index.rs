@@ -113,7 +113,7 @@ impl Index {
             // One of another size goes into quarantine.
             if let Err(error) = self.store.prove(blob, *size) {
                 let task = self.store.record(key).map_or_else(|| key.to_string(), |r| r.task);
-                eprintln!("warning: {task} is not whole and runs again: {error}");
+                say!("warning: {task} is not whole and runs again: {error}");
             }
             return None;
         }
@@ -156,7 +156,7 @@ impl Index {
             }
             Err(error) if !fresh.complained => {
                 fresh.complained = true;
-                eprintln!("warning: the latest keys of tasks cannot be kept: {error}");
+                say!("warning: the latest keys of tasks cannot be kept: {error}");
             }
             Err(_) => {}
         }

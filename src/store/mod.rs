@@ -145,7 +145,7 @@ impl Store {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
-                eprintln!("warning: {} cannot be read: {error}", path.display());
+                say!("warning: {} cannot be read: {error}", path.display());
                 return None;
             }
         };
