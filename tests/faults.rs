@@ -38,6 +38,12 @@ const WAYS: [(&str, bool); 9] = [
     ("short", false),
 ];
 
+/// How many calls the long forms pass over: none, or as DISSIM_FAULT_STRIDE says.
+fn stride() -> usize {
+    let given = std::env::var("DISSIM_FAULT_STRIDE").ok().and_then(|text| text.parse().ok());
+    given.unwrap_or(1)
+}
+
 /// Injects a fault at every `stride`-th call of each way. Returns how many.
 fn at_calls(study: &Study, stride: usize) -> usize {
     let calls = study.count_calls();
@@ -69,6 +75,7 @@ fn at_calls(study: &Study, stride: usize) -> usize {
             study.completes(&format!("{fault:?}"));
             faults += 1;
         }
+        println!("{kind}, sticky {sticky}: {faults} faults so far");
     }
     faults
 }
@@ -84,14 +91,14 @@ fn a_fault_at_any_call_costs_a_run_and_nothing_else() {
 #[ignore = "some minutes: a fault at every call of a small study"]
 fn a_fault_at_every_call_of_a_small_study() {
     let study = Study::small();
-    println!("{} faults at {} calls", at_calls(&study, 1), study.count_calls());
+    println!("{} faults at {} calls", at_calls(&study, stride()), study.count_calls());
 }
 
 #[test]
 #[ignore = "some minutes: faults all over a study with training"]
 fn a_fault_at_calls_of_a_real_study() {
     let study = Study::real();
-    println!("{} faults at {} calls", at_calls(&study, 11), study.count_calls());
+    println!("{} faults at {} calls", at_calls(&study, stride()), study.count_calls());
 }
 
 /// Kills the runner or one of its tasks at random instants until so many were killed, and every
@@ -111,7 +118,7 @@ fn kill_at_random(study: &Study, kills: usize) -> (usize, usize) {
     while killed < kills {
         let mut run = study.start();
         std::thread::sleep(Duration::from_millis(random(whole.as_millis() as u64 / 2 + 1)));
-        let tasks = study::children(run.id());
+        let tasks = study::tasks_of(run.id());
         let victim = match random(3) {
             0 | 1 if !tasks.is_empty() => tasks[random(tasks.len() as u64) as usize],
             _ => run.id(),
@@ -162,7 +169,7 @@ fn training_killed_in_mid_epoch_goes_on_and_ends_in_the_same_bytes() {
         }
         // Into the next epoch.
         std::thread::sleep(Duration::from_millis(30));
-        let tasks = study::children(run.id());
+        let tasks = study::tasks_of(run.id());
         let pid = if victim == "runner" { Some(run.id()) } else { tasks.first().copied() };
         pid.map(study::kill);
         study::wait(&mut run) != Some(0)

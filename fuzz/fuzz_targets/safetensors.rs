@@ -4,11 +4,13 @@
 #![no_main]
 
 use std::fs;
+use std::sync::LazyLock;
 
 use dissim_api::formats::{
     Background, Compose, Dataset, DatasetInfo, GLYPH_SIDE, ImageSet, PIXELS, Pool, Split, SplitName,
 };
 use libfuzzer_sys::fuzz_target;
+use tempfile::TempDir;
 
 /// The smallest data set that has a row.
 fn example() -> Dataset {
@@ -35,23 +37,31 @@ fn example() -> Dataset {
     }
 }
 
-fuzz_target!(|bytes: &[u8]| {
+/// A folder with the data set, and its files.
+static FOLDER: LazyLock<(TempDir, [Vec<u8>; 3])> = LazyLock::new(|| {
     let root = tempfile::tempdir().unwrap();
-    let file = root.path().join("x.safetensors");
-    fs::write(&file, bytes).unwrap();
-    if let Ok(set) = ImageSet::read(&file, &[GLYPH_SIDE, GLYPH_SIDE]) {
+    example().write(root.path()).unwrap();
+    let files = NAMES.map(|name| fs::read(root.path().join(name)).unwrap());
+    (root, files)
+});
+
+const NAMES: [&str; 3] =
+    ["splits.safetensors", "backgrounds.safetensors", "glyphs_train.safetensors"];
+
+fuzz_target!(|bytes: &[u8]| {
+    let (root, good) = &*FOLDER;
+    // The first byte says which file it is.
+    let Some((&which, bytes)) = bytes.split_first() else { return };
+    let which = usize::from(which) % NAMES.len();
+    let path = root.path().join(NAMES[which]);
+    fs::write(&path, bytes).unwrap();
+    if let Ok(set) = ImageSet::read(&path, &[GLYPH_SIDE, GLYPH_SIDE]) {
         assert_eq!(set.images.len(), set.len() * set.stride());
     }
-    example().write(root.path()).unwrap();
-    for name in ["splits", "backgrounds", "glyphs_train"] {
-        let path = root.path().join(format!("{name}.safetensors"));
-        let good = fs::read(&path).unwrap();
-        fs::write(&path, bytes).unwrap();
-        if let Ok(dataset) = Dataset::read(root.path()) {
-            for split in SplitName::ALL {
-                assert_eq!(dataset.compose(split).len(), dataset.split(split).len() * PIXELS);
-            }
+    if let Ok(dataset) = Dataset::read(root.path()) {
+        for split in SplitName::ALL {
+            assert_eq!(dataset.compose(split).len(), dataset.split(split).len() * PIXELS);
         }
-        fs::write(&path, good).unwrap();
     }
+    fs::write(&path, &good[which]).unwrap();
 });

@@ -102,6 +102,7 @@ pub(super) fn run(
     mut on_event: impl FnMut(Event),
 ) -> io::Result<Ended> {
     let threads = policy.resources.cpus.to_string();
+    let kills = oom_kills();
     let mut child = Command::new(program)
         .arg("task")
         .arg(folder.join("spec.json"))
@@ -155,6 +156,13 @@ pub(super) fn run(
         Some(Event::Failed(error)) => End::Failed(error.to_string()),
         _ => End::Failed(died(used.status)),
     };
+    let end = match end {
+        End::Failed(why) if oom_kills() > kills => {
+            let what = "out of memory: the system had none left and killed a process of the task, or another one while it ran";
+            End::Failed(format!("{what}\n  {why}"))
+        }
+        end => end,
+    };
     Ok(Ended { end, peak_memory_bytes: used.rusage.maxrss })
 }
 
@@ -190,6 +198,13 @@ fn events(mut from: impl BufRead, mut on_event: impl FnMut(Event)) {
         }
         whole = ends;
     }
+}
+
+/// How many processes the system has killed for want of memory since it started; none where it does
+/// not say.
+fn oom_kills() -> Option<u64> {
+    let text = fs::read_to_string("/proc/vmstat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 /// Why a process that said nothing ended.

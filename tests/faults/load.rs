@@ -182,3 +182,56 @@ fn a_full_disk_is_said_and_what_fitted_stays() {
     assert_eq!(project.ran("run"), 1);
     project.succeed("cache verify");
 }
+
+/// Removed when the test ends, however it does.
+struct Group(std::path::PathBuf);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// A control group that may hold so many bytes; none where this process may not make one.
+fn memory_group(bytes: usize) -> Option<Group> {
+    let root = Path::new("/sys/fs/cgroup");
+    let (folder, limit) = match root.join("cgroup.controllers").exists() {
+        true => (root.join("dissim-test-memory"), "memory.max"),
+        false => (root.join("memory/dissim-test-memory"), "memory.limit_in_bytes"),
+    };
+    let _ = fs::remove_dir(&folder);
+    fs::create_dir(&folder).ok()?;
+    let group = Group(folder);
+    fs::write(group.0.join(limit), bytes.to_string()).ok()?;
+    // Where there is room to swap to, nothing would run out.
+    for swap in ["memory.swap.max", "memory.memsw.limit_in_bytes"] {
+        let _ = fs::write(
+            group.0.join(swap),
+            if swap.ends_with("max") { "0".to_owned() } else { bytes.to_string() },
+        );
+    }
+    Some(group)
+}
+
+#[test]
+fn a_task_that_the_system_kills_for_want_of_memory_is_said_to_be() {
+    let counts = fs::read_to_string("/proc/vmstat").is_ok_and(|text| text.contains("oom_kill "));
+    let Some(group) = memory_group(400_000_000).filter(|_| counts) else {
+        eprintln!("skipped: no memory group can be made here");
+        return;
+    };
+    let project = Project::empty();
+    project.write("version: 1\nname: t\nstages:\n  a: { kind: command, with: { shell: 'head -c 2000000000 /dev/zero | tail > out', outputs: [out] } }\n");
+    // The shell joins the group and becomes the runner.
+    let line = format!("echo $$ > {}/cgroup.procs && exec \"$0\" run", group.0.display());
+    let output = Command::new("sh")
+        .args(["-c", &line, env!("CARGO_BIN_EXE_dissim")])
+        .current_dir(project.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("a: out of memory: the system had none left"), "{told}");
+    // The failure is no result.
+    assert_eq!(files(&project.path().join("cache/records")).len(), 0);
+}

@@ -224,12 +224,18 @@ pub fn wait(run: &mut Child) -> Option<i32> {
     }
 }
 
-/// The processes that a process started.
-pub fn children(process: u32) -> Vec<u32> {
-    let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+/// The tasks that a runner has started: not git, which it asks too and whose end it leaves for later.
+pub fn tasks_of(runner: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{runner}/task")).into_iter().flatten().flatten();
     let read = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("children")).ok();
     let lists: Vec<String> = threads.filter_map(read).collect();
-    lists.iter().flat_map(|l| l.split_whitespace()).filter_map(|pid| pid.parse().ok()).collect()
+    let children =
+        lists.iter().flat_map(|l| l.split_whitespace()).filter_map(|pid| pid.parse().ok());
+    let is_task = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).nth(1) == Some(b"task")
+    };
+    children.filter(is_task).collect()
 }
 
 /// Kills a process; false where it is gone already.
