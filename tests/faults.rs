@@ -83,8 +83,8 @@ fn at_calls(study: &Study, stride: usize) -> usize {
 #[test]
 fn a_fault_at_any_call_costs_a_run_and_nothing_else() {
     let study = Study::small();
-    let faults = at_calls(&study, 37);
-    assert!(faults > 20, "{faults}");
+    let faults = at_calls(&study, 61);
+    assert!(faults > 15, "{faults}");
 }
 
 #[test]
@@ -139,8 +139,8 @@ fn kill_at_random(study: &Study, kills: usize) -> (usize, usize) {
 
 #[test]
 fn killed_at_random_instants_a_study_completes_with_the_same_bytes() {
-    let (killed, _) = kill_at_random(&Study::real(), 8);
-    assert!(killed >= 8);
+    let (killed, _) = kill_at_random(&Study::real(), 5);
+    assert!(killed >= 5);
 }
 
 #[test]

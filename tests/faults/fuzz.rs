@@ -286,7 +286,7 @@ const TARGETS: [fn(&Effort); 5] = [pipelines, parameters, records, memories, bun
 
 #[test]
 fn mutations_of_real_files_are_answered() {
-    TARGETS.iter().for_each(|target| target(&Effort::Inputs(150)));
+    TARGETS.iter().for_each(|target| target(&Effort::Inputs(80)));
 }
 
 #[test]
