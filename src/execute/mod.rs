@@ -3,6 +3,7 @@
 mod audit;
 mod edges;
 mod events;
+mod limits;
 mod local;
 mod process;
 mod progress;
@@ -126,6 +127,10 @@ pub fn run(
         io::Result::Ok(())
     })?;
     let summary = scheduler.end(cancel.requested());
+    drop(folder);
+    if let Err(error) = store.sync() {
+        eprintln!("warning: what this run made may not survive a power failure: {error}");
+    }
     let mut planner = planner;
     // Only a hint for the next run: what it would have said is found out again.
     if let Err(error) = planner.save() {

@@ -8,30 +8,35 @@
 //! code/<digest>.json        code manifests, for `why`
 //! failed/<key>.log          the log of the last attempt, where it failed
 //! quarantine/               what `cache verify` found to be damaged
+//! unchanged/*.bin           what a run with nothing to do rested on: rebuilt when lost
 //! index.bin, stats.bin     what `stat` said of records and project files: rebuilt when lost
 //! locks/, tmp/
 //! ```
 //!
 //! Everything is written to `tmp/` and renamed; a record is written last. A crash at any instant
-//! leaves a miss or a whole hit. Blobs are synced before they get their name, since their content is
-//! not read again; manifests and records prove themselves when they are read, and are synced where
-//! the work behind them took long: a power failure may cost trivial tasks, never a wrong hit.
+//! leaves a miss or a whole hit. What the tasks of a second or more made is synced before their
+//! record; what shorter ones made is synced together at the end of the run, and looked at again where
+//! the power failed before (see `durable`): a power failure may cost trivial tasks, never a wrong hit.
 
 mod artifact;
 mod bundle;
+mod durable;
 mod files;
 mod gc;
 mod index;
+mod leftovers;
 mod lock;
 mod packed;
 mod record;
 mod scratch;
 mod stat;
+mod unchanged;
 mod verify;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,17 +46,19 @@ use crate::digest::Digest;
 pub use artifact::{Entry, Tree};
 pub use bundle::{Contents, Imported};
 pub use files::FileDigests;
-pub use gc::{Held, Plan, Policy, Swept, UseLock, now};
+pub use gc::{Held, Leftovers, Plan, Policy, Swept, UseLock, now};
 pub use index::{Hit, Index};
 pub use lock::KeyLock;
 pub use record::Record;
 pub use scratch::RunFolder;
+pub use unchanged::{Ground, Question, Unchanged};
 pub use verify::{Damage, Verified};
 
 /// A store in a folder.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    unsynced: Arc<Mutex<durable::Unsynced>>,
 }
 
 impl Store {
@@ -63,7 +70,9 @@ impl Store {
         for folder in ["objects", "trees", "records", "latest", "code", "failed", "locks", "tmp"] {
             fs::create_dir_all(root.join(folder)).map_err(|e| at(e, &root.join(folder)))?;
         }
-        Ok(Self { root: root.canonicalize()? })
+        let store = Self { root: root.canonicalize()?, unsynced: Arc::default() };
+        store.look_after_power_failure();
+        Ok(store)
     }
 
     /// The folder it is in.
@@ -119,7 +128,7 @@ impl Store {
         self.write_hint(path, &serde_json::to_vec_pretty(value)?)
     }
 
-    /// Keeps bytes as a blob.
+    /// Keeps bytes as a blob, on the disk for good once a record of it is.
     ///
     /// # Errors
     /// When they cannot be written.
@@ -127,7 +136,7 @@ impl Store {
         let digest = Digest::of(bytes);
         let path = self.object(&digest);
         if !path.exists() {
-            self.write(&path, bytes)?;
+            self.write_hint(&path, bytes)?;
         }
         Ok(digest)
     }
