@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::execute::Summary;
 use crate::graph::Study;
-use crate::store::Store;
+use crate::store::{Store, Unchanged};
 
 /// What is kept of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,12 +90,12 @@ pub struct Recorder {
 impl Recorder {
     /// Notes what a run starts from. Git is asked while the run goes on.
     #[must_use]
-    pub fn start(study: &Study) -> Self {
-        let pipeline = Digest::of(&fs::read(&study.file).unwrap_or_default());
-        let git = commit(&study.root).map(|commit| {
+    pub fn start(root: &Path, pipeline: &[u8]) -> Self {
+        let pipeline = Digest::of(pipeline);
+        let git = commit(root).map(|commit| {
             let status = Command::new("git")
                 .args(["status", "--porcelain", "--untracked-files=no"])
-                .current_dir(&study.root)
+                .current_dir(root)
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::null())
@@ -113,39 +113,69 @@ impl Recorder {
         let keys: BTreeMap<&str, &Digest> =
             summary.keys.iter().map(|(&t, key)| (study.tasks[t].name.as_str(), key)).collect();
         let keys = serde_json::to_vec(&keys)?;
+        let first = |why: &String| why.lines().next().unwrap_or_default().to_owned();
+        let record = RunRecord {
+            outcome: match summary {
+                s if s.interrupted => Outcome::Interrupted,
+                s if s.failed.is_empty() => Outcome::Succeeded,
+                _ => Outcome::Failed,
+            },
+            profile: study.profile.clone(),
+            backend: study.backend.clone(),
+            tasks: summary.tasks,
+            cached: summary.cached,
+            ran: summary.ran,
+            failed: summary.failed.iter().map(|(t, why)| (t.clone(), first(why))).collect(),
+            skipped: summary.skipped,
+            ..self.succeeded(Digest::of(&keys))
+        };
+        store.put_run(&record, Some(&keys))?;
+        Ok(record)
+    }
+
+    /// Keeps a run that found nothing changed.
+    ///
+    /// # Errors
+    /// When it cannot be written; the run is none the worse for it.
+    pub fn finish_unchanged(self, store: &Store, answer: &Unchanged) -> io::Result<()> {
+        let record = RunRecord {
+            profile: answer.profile.clone(),
+            backend: answer.backend.clone(),
+            tasks: answer.tasks,
+            cached: answer.tasks,
+            ..self.succeeded(answer.keys.clone())
+        };
+        store.put_run(&record, None)
+    }
+
+    /// The record of a run that ends now and did nothing.
+    fn succeeded(self, keys: Digest) -> RunRecord {
         let since = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         let dirty = |child: Child| -> Option<bool> {
             let output = child.wait_with_output().ok()?;
             output.status.success().then_some(!output.stdout.is_empty())
         };
         let git = self.git.map(|(commit, status)| Git { commit, dirty: status.and_then(dirty) });
-        let first = |why: &String| why.lines().next().unwrap_or_default().to_owned();
-        let record = RunRecord {
+        RunRecord {
             version: RunRecord::VERSION,
             id: format!("{}-{}", stamp(since.as_secs()), std::process::id()),
             started: since.as_secs(),
             duration_s: self.started.elapsed().unwrap_or_default().as_secs_f64(),
-            outcome: match summary {
-                s if s.interrupted => Outcome::Interrupted,
-                s if s.failed.is_empty() => Outcome::Succeeded,
-                _ => Outcome::Failed,
-            },
+            outcome: Outcome::Succeeded,
             pipeline: self.pipeline,
-            profile: study.profile.clone(),
-            backend: study.backend.clone(),
+            profile: None,
+            backend: String::new(),
             command: std::env::args().collect(),
             host: host(),
             dissim: env!("CARGO_PKG_VERSION").to_owned(),
             git,
-            tasks: summary.tasks,
-            cached: summary.cached,
-            ran: summary.ran,
-            failed: summary.failed.iter().map(|(t, why)| (t.clone(), first(why))).collect(),
-            skipped: summary.skipped,
-            keys: Digest::of(&keys),
-        };
-        store.put_run(&record, &keys)?;
-        Ok(record)
+            tasks: 0,
+            cached: 0,
+            ran: 0,
+            failed: BTreeMap::new(),
+            skipped: 0,
+            keys,
+        }
     }
 }
 
@@ -159,9 +189,12 @@ impl Store {
         self.root().join("runs")
     }
 
-    fn put_run(&self, run: &RunRecord, keys: &[u8]) -> io::Result<()> {
+    /// Without `keys`, the list of keys is there.
+    fn put_run(&self, run: &RunRecord, keys: Option<&[u8]>) -> io::Result<()> {
         let list = self.runs().join("keys").join(format!("{}.json", run.keys));
-        if !list.exists() {
+        if let Some(keys) = keys
+            && !list.exists()
+        {
             self.write_hint(&list, keys)?;
         }
         self.write_hint(

@@ -77,6 +77,16 @@ pub fn publish(study: &Study, store: &Store, summary: &Summary) -> io::Result<Op
     Ok(page.map(|path| Path::new("reports").join(path)))
 }
 
+/// The files that are published as they were left, absolute; the list of them is one.
+#[must_use]
+pub fn files(study: &Study) -> Vec<PathBuf> {
+    let folder = study.root.join("reports");
+    let memory = folder.join(MEMORY);
+    let Ok(bytes) = fs::read(&memory) else { return Vec::new() };
+    let published: BTreeMap<String, Published> = serde_json::from_slice(&bytes).unwrap_or_default();
+    published.keys().map(|path| folder.join(path)).chain([memory]).collect()
+}
+
 fn stat(path: &Path) -> Option<(u64, (i64, i64))> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.len(), (metadata.mtime(), metadata.mtime_nsec())))

@@ -83,12 +83,18 @@ pub fn schema(registry: &Registry) -> Value {
 
 /// `retry:`, `timeout:` and `resources:`.
 fn policy(properties: &mut Map<String, Value>) {
-    let count = |least: u32| json!({ "type": "integer", "minimum": least, "maximum": 1000 });
+    let reference = json!({ "$ref": REFERENCE });
+    let count = |least: u32| {
+        let whole = json!({ "type": "integer", "minimum": least, "maximum": 1000 });
+        json!({ "anyOf": [whole, reference] })
+    };
     let duration = json!({ "anyOf": [
+        reference,
         { "type": "number", "exclusiveMinimum": 0 },
         { "type": "string", "pattern": "^\\s*[0-9.]+\\s*(ms|s|m|h|d)$" },
     ] });
     let memory = json!({ "anyOf": [
+        reference,
         { "type": "number", "minimum": 0 },
         { "type": "string", "pattern": "^\\s*[0-9.]+\\s*([kMG]B|[KMG]iB|B)$" },
     ] });
@@ -97,7 +103,10 @@ fn policy(properties: &mut Map<String, Value>) {
     let schemas = [
         ("retry", json!({ "anyOf": [count(0), retry] })),
         ("timeout", duration.clone()),
-        ("resources", map(json!({ "cpus": count(1), "memory": memory }))),
+        (
+            "resources",
+            json!({ "anyOf": [reference, map(json!({ "cpus": count(1), "memory": memory }))] }),
+        ),
     ];
     for (name, mut schema) in schemas {
         schema["description"] = json!(key_text(name));

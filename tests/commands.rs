@@ -51,6 +51,47 @@ fn two_tasks_side_by_side() {
 }
 
 #[test]
+fn two_runs_side_by_side() {
+    let project = Small::new();
+    let mut told = vec![project.told("diff last last~1")];
+    // Command stages report no metrics: each of this run gets one, and of the next another.
+    let report = |acc: f64| {
+        for file in files(&project.path().join("cache/records")) {
+            let mut record: serde_json::Value =
+                serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+            if record["metrics"]["acc"].is_null() {
+                record["metrics"] = serde_json::json!({ "acc": acc, "same": 1.0, "lost": null });
+                fs::write(&file, record.to_string()).unwrap();
+            }
+        }
+    };
+    project.succeed("run");
+    report(0.5);
+    project.edit("times: 2", "times: 3");
+    fs::write(project.path().join("names.txt"), "you\n").unwrap();
+    project.succeed("run");
+    report(0.75);
+    let lines = |text: &str| {
+        let kept = text.lines().filter(|l| !l.starts_with("a  ") && !l.starts_with("b  "));
+        let kept = kept.filter(|l| !l.trim_start().starts_with("pipeline"));
+        kept.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    told.push(lines(&project.told("diff last~1 last")));
+    told.push(lines(&project.told("diff last~1 last --tasks")));
+    told.push(lines(&project.told("diff last last")));
+    told.push(project.told("diff last say"));
+    insta::assert_snapshot!(told.join("\n"));
+    let json: serde_json::Value =
+        serde_json::from_str(&project.succeed("diff last~1 last --json")).unwrap();
+    assert_eq!(
+        json["only_b"],
+        serde_json::json!(["again[times=3,word=one]", "again[times=3,word=two]"])
+    );
+    assert_eq!(json["differ"].as_array().unwrap().len(), 3);
+    assert_eq!(json["same"], 0);
+}
+
+#[test]
 fn an_audit_finds_what_is_not_deterministic() {
     let project = Small::new();
     project.succeed("run");

@@ -250,6 +250,25 @@ fn resources_are_honoured() {
 }
 
 #[test]
+fn a_task_that_holds_too_much_memory_is_ended() {
+    let project = Project::new("");
+    // The program holds 200 MB for as long as it runs; the timeout is there so that a runner without
+    // a limit fails this test in a minute.
+    let line = "dd if=/dev/zero of=/dev/null bs=200M count=100000; echo 1 > out";
+    let rest = "  timeout: 1m\n  resources: { memory: 100MB }\n";
+    project.write(&stage(project.path(), "a", line, rest));
+    let output = project.dissim(&["run"]);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("the task was ended: out of memory: it held "), "{stderr}");
+    assert!(stderr.contains("MB, and its `resources.memory` is 100 MB"), "{stderr}");
+    // With room enough it runs to its end.
+    let line = "dd if=/dev/zero of=/dev/null bs=20M count=20; echo 1 > out";
+    project.write(&stage(project.path(), "a", line, rest));
+    assert_eq!(project.run(&[]), "1 task: 0 cached, 1 ran, 0 failed -> 0");
+}
+
+#[test]
 fn the_longest_path_starts_first() {
     let project = Project::new("");
     let p = project.path();

@@ -173,6 +173,33 @@ fn what_the_pipeline_cannot_use_is_collected() {
 }
 
 #[test]
+fn what_runs_left_is_collected_with_the_rest() {
+    let project = Small::new();
+    project.succeed("run");
+    let cache = project.path().join("cache");
+    // A checkpoint and the log of a failure that nothing can use any more, and a task that is gone.
+    let key = "c".repeat(64);
+    let scratch = cache.join("tmp/scratch").join(&key);
+    fs::create_dir_all(&scratch).unwrap();
+    fs::write(scratch.join("checkpoint"), [0; 1000]).unwrap();
+    fs::write(cache.join("failed").join(format!("{key}.log")), "it went wrong\n").unwrap();
+    project.edit("[one, two]", "[one]");
+    let before = files(&cache.join("latest")).len();
+    let told = [
+        project.told("cache gc"),
+        project.told("cache gc --grace 0s"),
+        project.told("cache gc --grace 0s --delete"),
+        project.told("cache gc --grace 0s"),
+    ];
+    insta::assert_snapshot!(told.join("\n"));
+    assert!(!scratch.exists() && files(&cache.join("failed")).is_empty());
+    assert!(files(&cache.join("latest")).len() < before);
+    // All that the pipeline can use is still there.
+    let said = project.succeed("run");
+    assert!(said.starts_with("3 tasks: 2 cached, 1 ran"), "the count has fewer words: {said}");
+}
+
+#[test]
 fn nothing_is_removed_under_a_run() {
     let project = Small::new();
     project.succeed("run");

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""The runner beside ninja, DVC and Snakemake: the same trivial tasks, in turns, in one run.
+"""The runner beside ninja, DVC, Snakemake and b3sum: the same work, in turns, in one run.
 
-    python3 benches/runner/compare.py --dissim target/release/dissim --tasks 10000 --repeats 7
+    python3 -m venv peers && peers/bin/pip install dvc snakemake && sudo apt install ninja-build b3sum
+    PATH=$PWD/peers/bin:$PATH python3 benches/runner/compare.py --tasks 10000 --repeats 7
 
-Every task copies a file of its own. Measured: a cold run, and runs in which nothing changed. The
-tools take turns, so that a noisy machine is noisy for all of them. Peers that are not installed are
-left out; DVC and Snakemake get --peer-tasks tasks, since their cost a task is what counts.
-Prints a Markdown table: median, lowest and highest of the runs in which nothing changed.
+Every task copies a file of its own. Measured: a cold run, runs in which nothing changed, what a task
+costs beside the same commands in a shell, and the hash of an input. The tools take turns, so that a
+noisy machine is noisy for all of them; a ratio is the median over the turns, with the lowest and the
+highest. Peers that are not installed are left out; DVC and Snakemake get --peer-tasks tasks, since
+their cost a task is what counts. Prints Markdown.
 """
 import argparse
 import os
@@ -55,7 +57,8 @@ def dvc(folder, n):
     items = "".join(f"    - {i}\n" for i in range(n))
     (folder / "dvc.yaml").write_text(
         f"stages:\n  copy:\n    foreach:\n{items}    do:\n"
-        "      cmd: cat in/${item} > out/${item}\n      deps: [in/${item}]\n      outs: [out/${item}]\n"
+        "      cmd: cat in/${item} > out/${item}\n"
+        "      deps:\n      - in/${item}\n      outs:\n      - out/${item}\n"
     )
     subprocess.run([TOOLS["dvc"][0], "init", "--no-scm", "-q"], cwd=folder, check=True)
 
@@ -80,11 +83,59 @@ def peak(command, folder):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) * 4
 
 
+def spread(values, digits=3):
+    """Median (lowest to highest)."""
+    low, high = min(values), max(values)
+    return f"{statistics.median(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def overhead(root, n, repeats):
+    """Milliseconds that a cold task takes beyond the same command in a shell, one at a time."""
+    loop = f'mkdir shell; i=0; while [ $i -lt {n} ]; do /bin/sh -c "cat in/$i > shell/$i"; i=$((i+1)); done'
+    beyond = {"dissim": [], "ninja": []}
+    for turn in range(repeats):
+        took = {}
+        for name in [tool for tool in beyond if TOOLS[tool][0]]:
+            folder = root / f"overhead-{name}-{turn}"
+            MAKE[name](folder, n)
+            one = ["--jobs", "1"] if name == "dissim" else ["-j1"]
+            took[name] = measure(TOOLS[name] + one, folder)
+        shell = measure(["/bin/sh", "-c", loop], folder)
+        for name, seconds in took.items():
+            beyond[name].append(1e3 * (seconds - shell) / n)
+    for name, values in beyond.items():
+        if values:
+            print(f"\nA cold task beyond its command in a shell, {name}: {spread(values, 2)} ms (n = {len(values)} runs of {n}).")
+
+
+def hashing(root, gigabytes, repeats):
+    """dissim's hash of an input, start and planning included, beside b3sum."""
+    folder = root / "hash"
+    folder.mkdir()
+    with open(folder / "big", "wb") as big:
+        for _ in range(gigabytes * 1000):
+            big.write(os.urandom(10**6))
+    (folder / "pipeline.yaml").write_text(
+        "version: 1\nname: hash\nstages:\n  read:\n    kind: command\n"
+        '    with: { shell: "wc -c big > out", inputs: [big], outputs: [out] }\n'
+    )
+    status = [TOOLS["dissim"][0], "status"]
+    ratios = []
+    for _ in range(repeats + 1):
+        shutil.rmtree(folder / "cache", ignore_errors=True)
+        own = measure(status, folder)
+        ratios.append(measure([shutil.which("b3sum"), "big"], folder) / own)
+    # The first turn reads the file into memory.
+    print(f"\nHash of {gigabytes} GB: {spread(ratios[1:], 2)} of b3sum's speed (n = {repeats}).")
+
+
 parser = argparse.ArgumentParser()
 parser.add_argument("--dissim", default="target/release/dissim")
 parser.add_argument("--tasks", type=int, default=10000)
 parser.add_argument("--peer-tasks", type=int, default=300)
 parser.add_argument("--repeats", type=int, default=7)
+parser.add_argument("--overhead-tasks", type=int, default=200)
+parser.add_argument("--gigabytes", type=int, default=1)
 parser.add_argument("--only", default="dissim,ninja,snakemake,dvc")
 args = parser.parse_args()
 
@@ -98,31 +149,37 @@ TOOLS = {
 MAKE = {"dissim": dissim, "ninja": ninja, "snakemake": snakemake, "dvc": dvc}
 wanted = [name for name in args.only.split(",") if TOOLS[name][0]]
 with tempfile.TemporaryDirectory() as root:
+    root = Path(root)
     count, cold, warm, folders = {}, {}, {}, {}
     for name in wanted:
         count[name] = args.tasks if name in ("dissim", "ninja") else args.peer_tasks
-        folders[name] = Path(root) / name
+        folders[name] = root / name
         MAKE[name](folders[name], count[name])
     for name in wanted:
         cold[name] = measure(TOOLS[name], folders[name])
+    # dissim believes no file that is younger than two seconds: the run after that notes what it saw.
+    time.sleep(3)
     for name in wanted:
         measure(TOOLS[name], folders[name])
     for _ in range(args.repeats):
         for name in wanted:
             warm.setdefault(name, []).append(measure(TOOLS[name], folders[name]))
-    print("| tool | tasks | cold | ms a task | nothing changed | lowest to highest | us a task |")
-    print("|---|---|---|---|---|---|---|")
+    print("| tool | tasks | cold | ms a task | nothing changed | us a task |")
+    print("|---|---|---|---|---|---|")
     for name in wanted:
         n, times = count[name], warm[name]
-        middle = statistics.median(times)
         print(
-            f"| {name} | {n} | {cold[name]:.2f} s | {1e3 * cold[name] / n:.2f} | {middle:.3f} s "
-            f"| {min(times):.3f} to {max(times):.3f} s (n = {len(times)}) | {1e6 * middle / n:.1f} |"
+            f"| {name} | {n} | {cold[name]:.2f} s | {1e3 * cold[name] / n:.2f} "
+            f"| {spread(times)} s (n = {len(times)}) | {1e6 * statistics.median(times) / n:.1f} |"
         )
-    own = statistics.median(warm["dissim"]) / count["dissim"] if "dissim" in warm else None
     for name in wanted:
-        if own and name != "dissim":
-            a_task = statistics.median(warm[name]) / count[name]
-            print(f"\nNothing changed, a task: dissim takes {own / a_task:.4g} x {name}'s time.")
+        if name != "dissim" and "dissim" in warm:
+            turns = zip(warm["dissim"], warm[name])
+            ratios = [(own / count["dissim"]) / (peer / count[name]) for own, peer in turns]
+            print(f"\nNothing changed, a task: dissim takes {spread(ratios, 4)} of {name}'s time.")
     if "dissim" in folders:
         print(f"\nPeak memory of dissim when nothing changed: {peak(TOOLS['dissim'], folders['dissim'])} MB.")
+        if args.overhead_tasks:
+            overhead(root, args.overhead_tasks, args.repeats)
+        if args.gigabytes and shutil.which("b3sum"):
+            hashing(root, args.gigabytes, args.repeats)

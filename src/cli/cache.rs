@@ -135,8 +135,9 @@ fn gc(cli: &Cli, args: &GcArgs, registry: &Registry) -> Result<()> {
     };
     let now = store::now();
     let plan = policy.plan(store.held()?, now);
+    let left = store.leftovers_of(&policy, &plan)?;
     let swept = if args.delete {
-        let Some(swept) = store.sweep_out(&plan, grace)? else {
+        let Some(swept) = store.sweep_out(&policy, &plan)? else {
             return Err(Failure::Input(
                 "error: a run is using the store, so nothing was removed\n  help: try again when it is done\n"
                     .to_owned(),
@@ -151,16 +152,27 @@ fn gc(cli: &Cli, args: &GcArgs, registry: &Registry) -> Result<()> {
             plan.goes.iter().map(|h| json!({ "task": h.task, "key": h.key })).collect();
         return print_json(&json!({
             "goes": goes, "bytes_go": plan.bytes_go, "stays": plan.stays,
-            "bytes_stay": plan.bytes_stay,
-            "removed": swept.map(|s| json!({ "records": s.records, "files": s.blobs, "bytes": s.bytes })),
+            "bytes_stay": plan.bytes_stay, "leftovers_go": left.count, "leftover_bytes_go": left.bytes,
+            "removed": swept.map(|s| json!({ "records": s.records, "files": s.blobs, "leftovers": s.leftovers, "bytes": s.bytes })),
         }));
     }
     let mut text = told(&plan, now);
+    if left.count > 0 {
+        text += &format!(
+            "{} leftovers of runs go with {}: locks, scratch folders, logs of failures\n",
+            left.count,
+            bytes(left.bytes)
+        );
+    }
     text += &match swept {
-        Some(s) => {
-            format!("removed {} records and {} files, {}\n", s.records, s.blobs, bytes(s.bytes))
-        }
-        None if plan.goes.is_empty() => "nothing was removed\n".to_owned(),
+        Some(s) => format!(
+            "removed {} records, {} files and {} leftovers, {}\n",
+            s.records,
+            s.blobs,
+            s.leftovers,
+            bytes(s.bytes)
+        ),
+        None if plan.goes.is_empty() && left.count == 0 => "nothing was removed\n".to_owned(),
         None => "nothing was removed: add --delete to do it\n".to_owned(),
     };
     print(&text)
@@ -207,8 +219,11 @@ fn reachable(
 fn keys_of(study: &Study, store: &Store) -> BTreeSet<Digest> {
     let mut keys: BTreeSet<Digest> = BTreeSet::new();
     for (task, state) in study.tasks.iter().zip(Planner::new(study, store).plan()) {
-        if let State::Hit(record) = state {
-            keys.insert(record.key.clone());
+        match state {
+            State::Hit(record) => drop(keys.insert(record.key.clone())),
+            // A checkpoint of it may be there, or the log of a failure.
+            State::Miss(description) => drop(keys.insert(description.key())),
+            State::Waiting | State::Broken(_) => {}
         }
         keys.extend(store.latest(&task.name));
     }

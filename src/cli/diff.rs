@@ -1,11 +1,11 @@
-//! `dissim diff`: two tasks side by side.
+//! `dissim diff`: two tasks, or two runs, side by side.
 
 use std::collections::BTreeSet;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Cli, Failure, Result, Selection, print, print_json, target};
+use super::{Cli, Failure, Result, Selection, diff_runs, print, print_json, runs, target};
 use crate::execute;
 use crate::graph::Study;
 use crate::registry::Registry;
@@ -13,17 +13,21 @@ use crate::store::{Record, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
-    /// A task, or the start of a task key, such as `show` prints it.
+    /// A task, or the start of a task key, such as `show` prints it; or a run of `dissim runs`, `last`
+    /// being the last and `last~1` the one before.
     #[arg(add = super::complete::targets())]
     a: String,
-    /// Another.
+    /// Another of the same sort.
     #[arg(add = super::complete::targets())]
     b: String,
     #[command(flatten)]
     selection: Selection,
-    /// Also what is equal.
+    /// Of two tasks, also what is equal.
     #[arg(long)]
     all: bool,
+    /// Of two runs, the metrics of each task in place of means over the tasks of a stage.
+    #[arg(long)]
+    tasks: bool,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -39,6 +43,16 @@ struct Fact {
 
 pub(super) fn diff(cli: &Cli, args: &DiffArgs, registry: &Registry) -> Result<()> {
     let (study, store) = cli.open(&args.selection, registry)?;
+    match (runs::find(&store, &args.a), runs::find(&store, &args.b)) {
+        (Some(a), Some(b)) => return diff_runs::diff(&store, &a, &b, args.tasks, args.json),
+        (None, None) => {}
+        (found, _) => {
+            let other = if found.is_some() { &args.b } else { &args.a };
+            return Err(Failure::Input(format!(
+                "error: one side is a run, and `{other}` is none\n  help: dissim runs\n"
+            )));
+        }
+    }
     let a = find(&study, &store, &args.a)?;
     let b = find(&study, &store, &args.b)?;
     let mut facts = facts(&store, &a, &b);

@@ -6,7 +6,9 @@ mod cache;
 mod claims;
 mod complete;
 mod diff;
+mod diff_runs;
 mod graph;
+mod past;
 mod plan;
 mod run;
 mod runs;
@@ -14,6 +16,7 @@ mod schema;
 mod show;
 mod status;
 mod target;
+mod unchanged;
 mod units;
 mod watch;
 mod why;
@@ -73,7 +76,7 @@ enum Command {
     Graph(graph::GraphArgs),
     /// What the runs say of the study's claims: verdict, effect, interval, corrected p.
     Claims(claims::ClaimsArgs),
-    /// Two tasks side by side: parameters, inputs, outputs, metrics.
+    /// Two tasks, or two runs, side by side: parameters, inputs, outputs, metrics.
     Diff(diff::DiffArgs),
     /// Runs cached tasks again and compares what comes out, byte for byte; exit code 1 where any
     /// differs.

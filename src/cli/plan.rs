@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Cli, Result, Selection, print, print_json, target};
+use super::{Cli, Result, Selection, past, print, print_json, target};
 use crate::estimate::{self, Estimate, Source};
 use crate::execute;
 use crate::graph::TaskId;
@@ -48,16 +48,7 @@ pub(super) fn plan(cli: &Cli, args: &PlanArgs, registry: &Registry) -> Result<()
     let mut planner = Planner::new(&study, &store);
     let states = planner.plan();
     planner.save();
-    let past: Vec<Option<f64>> = study
-        .tasks
-        .iter()
-        .zip(&states)
-        .map(|(task, state)| match state {
-            State::Hit(record) => Some(record.duration_s),
-            _ => store.latest(&task.name).and_then(|key| store.record(&key)).map(|r| r.duration_s),
-        })
-        .collect();
-    let estimates = estimate::estimates(&study, &past);
+    let estimates = past::estimates(&study, &store, &states)?;
     let runs = |task: &TaskId| !matches!(states[*task], State::Hit(_));
     let rows: Vec<Row> = study
         .stages

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::{Cli, Failure, Result, Selection, print, target, watch};
+use super::{Cli, Failure, Result, Selection, print, target, unchanged, watch};
 use crate::execute::{
     self, Cancel, Console, Events, Fancy, Logs, OnFailure, Plain, RunOptions, Several, Summary,
     Trace,
@@ -24,9 +24,9 @@ use crate::store::{Damaged, Store};
 pub(super) struct RunArgs {
     /// Stages, tasks or globs of task names; all by default.
     #[arg(add = super::complete::targets())]
-    targets: Vec<String>,
+    pub(super) targets: Vec<String>,
     #[command(flatten)]
-    selection: Selection,
+    pub(super) selection: Selection,
     /// Tasks at once; by default as many as there are cores.
     #[arg(long, short, value_name = "N")]
     jobs: Option<NonZeroUsize>,
@@ -41,13 +41,13 @@ pub(super) struct RunArgs {
     watch: bool,
     /// Prints what happens as JSON, an object a line.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Writes a trace for ui.perfetto.dev or chrome://tracing.
     #[arg(long, value_name = "FILE")]
-    trace: Option<PathBuf>,
+    pub(super) trace: Option<PathBuf>,
     /// Prints the logs of all tasks; a cached task replays the log of the run that made it.
     #[arg(long)]
-    output_logs: bool,
+    pub(super) output_logs: bool,
 }
 
 pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> {
@@ -61,8 +61,12 @@ pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> 
     ctrlc::set_handler(|| cancel.request())
         .map_err(|e| Failure::Input(format!("error: cannot listen for Ctrl-C: {e}\n")))?;
     if !args.watch {
+        let asked = unchanged::Asked::new(&cli.pipeline()?, args);
+        if let Some(line) = asked.as_ref().and_then(unchanged::Asked::answer) {
+            return print(&format!("{line}\n"));
+        }
         let (study, store) = cli.open(&args.selection, registry)?;
-        return once(args, &study, &store, cancel);
+        return once(args, &study, &store, cancel, asked.as_ref());
     }
     loop {
         let opened = cli.open(&args.selection, registry);
@@ -71,7 +75,7 @@ pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> 
         // Looked at before the run: what is saved meanwhile is not missed.
         let seen = watch::Seen::now(&pipeline, study);
         let ended = match &opened {
-            Ok((study, store)) => once(args, study, store, cancel),
+            Ok((study, store)) => once(args, study, store, cancel, None),
             Err(Failure::Input(message)) => Err(Failure::Input(message.clone())),
             Err(_) => Err(Failure::Interrupted),
         };
@@ -88,7 +92,13 @@ pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> 
 }
 
 /// One run, from the store's point of view; what it came to is said.
-fn once(args: &RunArgs, study: &Study, store: &Store, cancel: &'static Cancel) -> Result<()> {
+fn once(
+    args: &RunArgs,
+    study: &Study,
+    store: &Store,
+    cancel: &'static Cancel,
+    asked: Option<&unchanged::Asked>,
+) -> Result<()> {
     let options = RunOptions {
         targets: target::select(study, &args.targets)?,
         machine: machine(args.jobs),
@@ -98,7 +108,7 @@ fn once(args: &RunArgs, study: &Study, store: &Store, cancel: &'static Cancel) -
     };
     let mut console = console(args)?;
     let start = std::time::Instant::now();
-    let recorder = Recorder::start(study);
+    let recorder = Recorder::start(&study.root, &std::fs::read(&study.file).unwrap_or_default());
     let mut summary = execute::run(study, store, &options, cancel, &mut console)?;
     let mut published = publish::publish(study, store, &summary);
     if published.as_ref().is_err_and(|e| Damaged::of(e).is_some()) {
@@ -106,8 +116,12 @@ fn once(args: &RunArgs, study: &Study, store: &Store, cancel: &'static Cancel) -
         summary = execute::run(study, store, &options, cancel, &mut console)?;
         published = publish::publish(study, store, &summary);
     }
-    if let Err(error) = recorder.finish(study, store, &summary) {
-        say!("warning: the run could not be recorded: {error}");
+    match (recorder.finish(study, store, &summary), asked, &published) {
+        (Ok(run), Some(asked), Ok(page)) => {
+            asked.note(study, store, &summary, run.keys, page.as_deref());
+        }
+        (Ok(_), ..) => {}
+        (Err(error), ..) => say!("warning: the run could not be recorded: {error}"),
     }
     report(&summary);
     let page = published?;
@@ -127,7 +141,7 @@ fn once(args: &RunArgs, study: &Study, store: &Store, cancel: &'static Cancel) -
 }
 
 /// The one line that people read.
-fn last_line(summary: &Summary, seconds: f64, page: Option<&Path>) -> String {
+pub(super) fn last_line(summary: &Summary, seconds: f64, page: Option<&Path>) -> String {
     let page = page.map(|p| format!(" | {}", p.display())).unwrap_or_default();
     let skipped = match summary.skipped {
         0 => String::new(),

@@ -44,7 +44,7 @@ pub(super) fn runs(cli: &Cli, args: &RunsArgs, registry: &Registry) -> Result<()
     print(&text)
 }
 
-fn word(outcome: Outcome) -> &'static str {
+pub(super) fn word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Succeeded => "succeeded",
         Outcome::Failed => "failed",
@@ -52,10 +52,22 @@ fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-/// The run of that id, or the last one for `last`.
+/// The run of that id; `last` is the last, and `last~2` the second before it.
 pub(super) fn find(store: &Store, id: &str) -> Option<RunRecord> {
-    let runs = store.run_records();
-    if id == "last" { runs.into_iter().next_back() } else { runs.into_iter().find(|r| r.id == id) }
+    let before = match id.strip_prefix("last") {
+        Some("") => Some(0),
+        Some(rest) => rest.strip_prefix('~').and_then(|n| n.parse::<usize>().ok()),
+        None => None,
+    };
+    // Most of what is asked for is a task: no record of a run is read for it.
+    if before.is_none() && !id.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let mut runs = store.run_records().into_iter();
+    match before {
+        Some(n) => runs.rev().nth(n),
+        None => runs.find(|run| run.id == id),
+    }
 }
 
 /// Everything that is known of a run.

@@ -3,6 +3,7 @@
 mod audit;
 mod edges;
 mod events;
+mod limits;
 mod local;
 mod process;
 mod progress;
@@ -156,6 +157,10 @@ fn pass(
         }
     });
     let summary = scheduler.end(cancel.requested());
+    drop(folder);
+    if let Err(error) = store.sync() {
+        eprintln!("warning: what this run made may not survive a power failure: {error}");
+    }
     let mut planner = planner;
     planner.save();
     Ok(summary)

@@ -7,19 +7,16 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
-use std::time::Duration;
 
 use dissim_api::{Context, Event, StageError, TaskSpec};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpgrp};
 use wait4::Wait4;
 
+use super::limits::{self, GRACE};
 use crate::policy::Policy;
 use crate::registry::Registry;
 use crate::store::at;
-
-/// How long a task may take to die of SIGTERM.
-const GRACE: Duration = Duration::from_secs(3);
 
 /// The longest line that is read as an event.
 const LONGEST_EVENT: u64 = 1 << 20;
@@ -123,14 +120,11 @@ pub(super) fn run(
     let group = i32::try_from(child.id()).unwrap_or(i32::MAX);
     cancel.add(group);
     let mut last = None;
-    let overdue = AtomicBool::new(false);
-    let used = std::thread::scope(|scope| {
+    let (used, breach) = std::thread::scope(|scope| {
         // Dropped when the process has ended: the watch goes home.
         let (over, ended) = mpsc::channel::<()>();
-        if let Some(limit) = policy.timeout {
-            let overdue = &overdue;
-            scope.spawn(move || watch(group, limit, overdue, &ended));
-        }
+        let limited = policy.timeout.is_some() || policy.resources.memory > 0;
+        let watch = limited.then(|| scope.spawn(move || limits::watch(group, policy, &ended)));
         if let Some(stdout) = child.stdout.take() {
             events(BufReader::new(stdout), |event| {
                 last = Some(event.clone());
@@ -139,7 +133,7 @@ pub(super) fn run(
         }
         let used = child.wait4();
         drop(over);
-        used
+        (used, watch.and_then(|watch| watch.join().ok().flatten()))
     });
     // What it left running would write where the next attempt does.
     let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
@@ -148,13 +142,11 @@ pub(super) fn run(
     let end = match last {
         Some(Event::Done) if used.status.success() => End::Done,
         _ if cancel.requested() => End::Cancelled,
-        _ if overdue.load(Ordering::SeqCst) => {
-            let limit = policy.timeout.unwrap_or_default().as_secs_f64();
-            let limit = super::seconds(limit);
-            End::Failed(format!("the task was ended: it took longer than its timeout of {limit}"))
-        }
-        Some(Event::Failed(error)) => End::Failed(error.to_string()),
-        _ => End::Failed(died(used.status)),
+        last => End::Failed(match (breach, last) {
+            (Some(breach), _) => breach.to_string(),
+            (None, Some(Event::Failed(error))) => error.to_string(),
+            (None, _) => died(used.status),
+        }),
     };
     let end = match end {
         End::Failed(why) if oom_kills() > kills => {
@@ -164,18 +156,6 @@ pub(super) fn run(
         end => end,
     };
     Ok(Ended { end, peak_memory_bytes: used.rusage.maxrss })
-}
-
-/// Ends a process group that takes too long: asks first, and does not ask twice.
-fn watch(group: i32, limit: Duration, overdue: &AtomicBool, ended: &mpsc::Receiver<()>) {
-    for (wait, signal) in [(limit, Signal::SIGTERM), (GRACE, Signal::SIGKILL)] {
-        if ended.recv_timeout(wait) != Err(mpsc::RecvTimeoutError::Timeout) {
-            return;
-        }
-        overdue.store(true, Ordering::SeqCst);
-        // A process that is gone already is what was wanted.
-        let _ = killpg(Pid::from_raw(group), signal);
-    }
 }
 
 /// Hands on every event that a process prints. It may print what it likes, of any length and no

@@ -8,7 +8,8 @@ use crate::parse::{Data, Key, Node, PipelineError, StageEntry, Values};
 /// The most combinations a stage may have: a guard against a typo that would fill the memory.
 const MOST: usize = 1_000_000;
 
-/// Every combination of every grid, in order; none, with errors, where an axis has no values.
+/// Every combination of every grid, in order; none, with errors, where an axis has no values. A list
+/// that a parameter leaves empty switches its sweep off, as long as another one is left.
 pub(crate) fn combinations(
     entry: &StageEntry,
     values: &Values,
@@ -31,6 +32,12 @@ pub(crate) fn combinations(
         }
         all.extend(product(&axes));
     }
+    if good && all.is_empty() {
+        for (key, node) in entry.grids.iter().flatten().filter(|(_, node)| is_off(node, values)) {
+            errors.push(empty(key, node));
+            good = false;
+        }
+    }
     good.then_some(all)
 }
 
@@ -50,12 +57,22 @@ fn axis(
         Value::Array(list) => list,
         one => vec![one],
     };
-    if list.is_empty() {
-        let message = format!("axis `{}` has no values: the matrix is empty", key.name);
-        errors.push(PipelineError::new(node.place.clone(), message));
+    if list.is_empty() && !node.refers() {
+        errors.push(empty(key, node));
         return None;
     }
     Some((key.name.clone(), list))
+}
+
+fn empty(key: &Key, node: &Node) -> PipelineError {
+    let message = format!("axis `{}` has no values: the matrix is empty", key.name);
+    PipelineError::new(node.place.clone(), message)
+}
+
+/// Whether a parameter left an axis without values.
+fn is_off(node: &Node, values: &Values) -> bool {
+    let value = values.value(node, &mut Vec::new());
+    matches!(value, Some(Value::Array(list)) if list.is_empty())
 }
 
 /// All combinations, the last axis fastest.

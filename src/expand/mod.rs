@@ -38,6 +38,7 @@ pub(crate) fn expand(
         for (entry, stage) in document.stages.iter().zip(&kinds) {
             if let Some(stage) = stage {
                 check_parameters(entry, stage.as_ref(), values, errors);
+                let _ = entry.policy(values, errors);
                 let _ = grid::combinations(entry, values, errors);
             }
         }
@@ -204,7 +205,7 @@ impl Expansion {
             stage,
             needs: needed,
             tasks: first..self.tasks.len(),
-            policy: entry.policy.clone(),
+            policy: entry.policy(values, errors),
         });
     }
 

@@ -60,10 +60,15 @@ impl Stage for Kind {
 }
 
 fn study(stages: &str) -> Study {
+    study_with("{}", stages)
+}
+
+fn study_with(params: &str, stages: &str) -> Study {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pipeline.yaml");
     let indented: String = stages.lines().map(|line| format!("  {line}\n")).collect();
-    fs::write(&file, format!("version: 1\nname: x\nstages:\n{indented}")).unwrap();
+    fs::write(&file, format!("version: 1\nname: x\nparams: {params}\nstages:\n{indented}"))
+        .unwrap();
     let registry = Registry::new([Arc::new(Kind) as Arc<dyn Stage>]);
     load(&file, &LoadOptions::default(), &registry)
         .unwrap_or_else(|e| panic!("{}", e.render(false)))
@@ -108,6 +113,18 @@ fn equal_tasks_of_two_sweeps_are_one_with_both_names() {
     s[a=0]
     s[a=1,b=2] also s[b=2,a=1]
     s[b=3,a=1]
+    ");
+}
+
+#[test]
+fn a_parameter_without_values_switches_its_sweep_off() {
+    let study = study_with(
+        "{ some: [], n: 0 }",
+        "s:\n  kind: kind\n  sweeps:\n    one: { a: [1, 2] }\n    two: { a: \"${some}\", b: [2, 3] }\n    three: { b: [1], a: \"range(5, ${n})\" }",
+    );
+    insta::assert_snapshot!(tasks(&study, "s"), @r"
+    s[a=1]
+    s[a=2]
     ");
 }
 

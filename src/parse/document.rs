@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::errors::{PipelineError, Place, suggest_or_list, suggestion};
 use super::policy;
+use super::values::Values;
 use super::yaml::{Data, Key, Node};
 use crate::policy::Policy;
 
@@ -29,7 +30,21 @@ pub(crate) struct StageEntry {
     /// `matrix:` as a grid without a name, or each of `sweeps:`.
     pub grids: Vec<Vec<(Key, Node)>>,
     pub with: Vec<(Key, Node)>,
-    pub policy: Policy,
+    /// `retry:`, `timeout:` and `resources:`, still with `${..}` in them.
+    pub how: Vec<(Key, Node)>,
+}
+
+impl StageEntry {
+    /// How its tasks are run.
+    pub fn policy(&self, values: &Values, errors: &mut Vec<PipelineError>) -> Policy {
+        let mut policy = Policy::default();
+        for (key, node) in &self.how {
+            if let Some(node) = values.filled(node, errors) {
+                policy::read(key, &node, &mut policy, errors);
+            }
+        }
+        policy
+    }
 }
 
 /// An input under `needs:` and what it refers to: a stage, or tasks of it.
@@ -197,7 +212,7 @@ impl Reader<'_> {
         let entries = self.map(key, node);
         let (mut kind, mut needs, mut with) = (None, Vec::new(), Vec::new());
         let (mut matrix, mut sweeps) = (None, None);
-        let mut policy = Policy::default();
+        let mut how = Vec::new();
         for (part, node) in &entries {
             match part.name.as_str() {
                 "kind" => kind = self.text(part, node).map(|t| (t, node.place.clone())),
@@ -209,9 +224,7 @@ impl Reader<'_> {
                 "matrix" => matrix = Some((part, self.map(part, node))),
                 "sweeps" => sweeps = Some(self.sweeps(part, node)),
                 "with" => with = self.map(part, node),
-                name if policy::KEYS.contains(&name) => {
-                    policy::read(part, node, &mut policy, self.errors);
-                }
+                name if policy::KEYS.contains(&name) => how.push((part.clone(), node.clone())),
                 _ => self.unknown(part, STAGE_KEYS, &of),
             }
         }
@@ -228,7 +241,7 @@ impl Reader<'_> {
             (None, Some(grids)) => grids,
             _ => vec![Vec::new()],
         };
-        Some(StageEntry { key: key.clone(), kind: kind?, needs, grids, with, policy })
+        Some(StageEntry { key: key.clone(), kind: kind?, needs, grids, with, how })
     }
 
     fn sweeps(&mut self, key: &Key, node: &Node) -> Vec<Vec<(Key, Node)>> {

@@ -3,6 +3,7 @@
 mod document;
 mod errors;
 mod policy;
+mod recover;
 mod results;
 mod values;
 mod yaml;
@@ -92,7 +93,7 @@ fn parse(
     let mut root = match yaml::parse(text) {
         Ok(root) => root,
         Err(error) => {
-            errors.push(error);
+            errors.extend(recover::errors(text, error));
             return None;
         }
     };

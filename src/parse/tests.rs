@@ -74,6 +74,32 @@ fn not_yaml() {
 }
 
 #[test]
+fn every_part_that_is_no_yaml_is_told() {
+    insta::assert_snapshot!(whole(&[
+        (
+            "in three stages",
+            "version: 1\nname: t\nstages:\n  a: { kind: command, with: { run: [a }\n  b:\n    kind: fetch\n    kind: command\n  # good\n  c: { kind: fetch }\n  d:\n    with: x: y\n",
+        ),
+        (
+            "at the top and below, a quote over several lines",
+            "version: 1\nname: a: b\nparams:\n  x: \"one\n    two\n  y: 1\nstages:\n  s: { kind: [fetch }\n",
+        ),
+        (
+            "an alias of another part is no error",
+            "version: 1\nname: t\nparams:\n  a: &a 1\n  b: [1\nstages:\n  s: { kind: command, with: *a }\n  t: { kind: command, with: }}\n",
+        ),
+        (
+            "a duplicate beside a broken stage",
+            "version: 1\nname: a\nname: b\nstages:\n  s: { kind: [fetch }\n"
+        ),
+        (
+            "one stage indented by four",
+            "version: 1\nname: t\nstages:\n    s: { kind: [fetch }\n    t: { kind: ]\n"
+        ),
+    ]));
+}
+
+#[test]
 fn duplicate_keys() {
     insta::assert_snapshot!(whole(&[
         ("at the top", "version: 1\nname: a\nname: b\nstages: {}\n"),

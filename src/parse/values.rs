@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Number, Value, json};
 
 use super::errors::{PipelineError, Place, suggest_or_list};
-use super::yaml::{Data, Node};
+use super::yaml::{Data, Key, Node};
 
 /// The most values a range may have: a guard against a typo that would fill the memory.
 const LONGEST_RANGE: i64 = 100_000;
@@ -84,6 +84,26 @@ impl Values {
         }
     }
 
+    /// A node with references replaced by nodes at their place; none, with errors, where that cannot be.
+    pub fn filled(&self, node: &Node, errors: &mut Vec<PipelineError>) -> Option<Node> {
+        let data = match &node.data {
+            Data::List(items) => {
+                let filled: Vec<_> = items.iter().map(|item| self.filled(item, errors)).collect();
+                Data::List(filled.into_iter().collect::<Option<_>>()?)
+            }
+            Data::Map(entries) => {
+                let filled: Vec<_> = entries
+                    .iter()
+                    .map(|(key, item)| Some((key.clone(), self.filled(item, errors)?)))
+                    .collect();
+                Data::Map(filled.into_iter().collect::<Option<_>>()?)
+            }
+            Data::Text(_) => return Some(Node::of(&self.value(node, errors)?, &node.place)),
+            plain => plain.clone(),
+        };
+        Some(Node { data, place: node.place.clone() })
+    }
+
     fn text(&self, text: &str, place: &Place, errors: &mut Vec<PipelineError>) -> Option<Value> {
         if let Some(arguments) = range_arguments(text) {
             return self.range(text, arguments, place, errors);
@@ -160,6 +180,32 @@ impl Values {
             return None;
         }
         Some((0..count.max(0)).map(|i| json!(start + i * step)).collect())
+    }
+}
+
+impl Node {
+    /// A value, all of it at one place.
+    fn of(value: &Value, place: &Place) -> Self {
+        let key = |name: &String| Key { name: name.clone(), place: place.clone() };
+        let data = match value {
+            Value::Null => Data::Null,
+            Value::Bool(flag) => Data::Bool(*flag),
+            Value::Number(number) => match number.as_i64() {
+                Some(whole) => Data::Int(whole),
+                None => Data::Float(number.as_f64().unwrap_or_default()),
+            },
+            Value::String(text) => Data::Text(text.clone()),
+            Value::Array(items) => Data::List(items.iter().map(|v| Self::of(v, place)).collect()),
+            Value::Object(map) => {
+                Data::Map(map.iter().map(|(k, v)| (key(k), Self::of(v, place))).collect())
+            }
+        };
+        Self { data, place: place.clone() }
+    }
+
+    /// Whether its value comes from a parameter, as a whole or as the end of a range.
+    pub(crate) fn refers(&self) -> bool {
+        matches!(self.data, Data::Text(_)) && !references(self).is_empty()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
@@ -163,24 +163,19 @@ impl Store {
         } else {
             let shard = object.parent().unwrap_or(&self.root);
             fs::create_dir_all(shard).map_err(|e| at(e, shard))?;
-            File::open(path).and_then(|file| file.sync_all()).map_err(|e| at(e, path))?;
             fs::set_permissions(path, Permissions::from_mode(0o444)).map_err(|e| at(e, path))?;
             fs::rename(path, &object).map_err(|e| at(e, &object))?;
         }
         Ok(Entry { digest, size, executable })
     }
 
-    /// Makes an artifact survive a power failure.
-    pub(super) fn sync_artifact(&self, artifact: &Digest) -> io::Result<()> {
-        let manifest = self.sharded("trees", artifact);
-        File::open(&manifest)?.sync_all().map_err(|e| at(e, &manifest))?;
+    /// The files of an artifact and its log, each of which must be on the disk before its record.
+    pub(super) fn paths_of(&self, artifact: &Digest, log: &Digest) -> Vec<PathBuf> {
         let tree = self.tree(artifact).unwrap_or_default();
-        let mut paths: Vec<_> = tree.files.values().map(|e| self.object(&e.digest)).collect();
-        paths.push(manifest);
-        let mut folders: Vec<_> = paths.iter().filter_map(|p| p.parent()).collect();
-        folders.sort();
-        folders.dedup();
-        folders.into_iter().try_for_each(super::sync_folder)
+        let blobs = tree.files.values().map(|entry| &entry.digest).chain([log]);
+        let mut paths: Vec<_> = blobs.map(|digest| self.object(digest)).collect();
+        paths.push(self.sharded("trees", artifact));
+        paths
     }
 
     /// The manifest of an artifact, if it is there and is what its name says.

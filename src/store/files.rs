@@ -87,6 +87,11 @@ impl FileDigests {
         Ok(digest)
     }
 
+    /// What `stat` said of a file when it was last asked for, if its digest is remembered.
+    pub(super) fn stat_of(&self, path: &Path) -> Option<&Stat> {
+        self.known.get(path).map(|known| &known.stat)
+    }
+
     fn fresh(&self) -> std::sync::MutexGuard<'_, Fresh> {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -105,7 +105,18 @@ pub struct Swept {
     pub records: usize,
     /// Blobs.
     pub blobs: usize,
-    /// Bytes of those.
+    /// Logs of failures, scratch folders, locks and the like.
+    pub leftovers: usize,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
+/// What a sweep would remove beside records and what they need.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// How many files and folders.
+    pub count: usize,
+    /// Their bytes.
     pub bytes: u64,
 }
 
@@ -124,6 +135,12 @@ impl Store {
         let (file, path) = self.use_lock_file()?;
         file.lock_shared().map_err(|e| at(e, &path))?;
         Ok(UseLock { _file: file })
+    }
+
+    /// The store alone, for as long as this is held; none where a run is using it.
+    pub(super) fn lock_alone(&self) -> Option<UseLock> {
+        let (file, _) = self.use_lock_file().ok()?;
+        file.try_lock().is_ok().then_some(UseLock { _file: file })
     }
 
     fn use_lock_file(&self) -> io::Result<(File, PathBuf)> {
@@ -148,12 +165,38 @@ impl Store {
         Ok(self.records()?.into_iter().map(held).collect())
     }
 
+    /// What runs left that would go with a plan: logs of failures, scratch folders of keys that the
+    /// pipeline cannot use, keys of task names that have no record, locks, runs beyond a thousand.
+    ///
+    /// # Errors
+    /// When a folder cannot be listed.
+    pub fn leftovers_of(&self, policy: &Policy, plan: &Plan) -> io::Result<Leftovers> {
+        let goes: BTreeSet<&Digest> = plan.goes.iter().map(|held| &held.key).collect();
+        let keys = self.files_of("records")?.into_iter().filter_map(|file| file.digest);
+        let records = keys.filter(|key| !goes.contains(key)).collect();
+        let leftovers = self.leftovers_that_go(policy, &records)?;
+        Ok(Leftovers {
+            count: leftovers.len(),
+            bytes: leftovers.iter().map(|leftover| leftover.bytes).sum(),
+        })
+    }
+
+    fn leftovers_that_go(
+        &self,
+        policy: &Policy,
+        records: &BTreeSet<Digest>,
+    ) -> io::Result<Vec<super::leftovers::Leftover>> {
+        let mut leftovers = self.leftovers()?;
+        leftovers.retain(|leftover| leftover.goes(policy, records));
+        Ok(leftovers)
+    }
+
     /// Removes what a plan says, then the manifests, blobs and code manifests that no record needs.
     /// None where a run is using the store: then nothing is removed.
     ///
     /// # Errors
     /// When a file cannot be removed.
-    pub fn sweep_out(&self, plan: &Plan, grace: Duration) -> io::Result<Option<Swept>> {
+    pub fn sweep_out(&self, policy: &Policy, plan: &Plan) -> io::Result<Option<Swept>> {
         let (lock, path) = self.use_lock_file()?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -166,6 +209,9 @@ impl Store {
             swept.records += 1;
         }
         let records = self.records()?;
+        let keys = records.iter().map(|record| record.key.clone()).collect();
+        let leftovers = self.leftovers_that_go(policy, &keys)?;
+        (swept.leftovers, swept.bytes) = self.remove_leftovers(&leftovers)?;
         let artifacts: BTreeSet<_> = records.iter().map(|r| r.artifact.clone()).collect();
         let codes: BTreeSet<_> = records.iter().map(|r| r.description.code.clone()).collect();
         let mut needed: BTreeSet<Digest> = records.into_iter().map(|r| r.log).collect();
@@ -176,7 +222,7 @@ impl Store {
         // A file that landed before its record did may be of a program that does not hold the lock.
         let now = SystemTime::now();
         let old = |file: &super::verify::Stored| {
-            now.duration_since(file.modified).is_ok_and(|age| age >= grace)
+            now.duration_since(file.modified).is_ok_and(|age| age >= policy.grace)
         };
         for (folder, keep) in [("trees", &artifacts), ("code", &codes), ("objects", &needed)] {
             for file in self.files_of(folder)? {

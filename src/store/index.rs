@@ -32,12 +32,35 @@ pub struct Hit {
 
 /// An entry: a hit, and the files that say so.
 #[derive(Debug, Clone)]
-struct Known {
+pub(super) struct Known {
     artifact: Digest,
     duration_s: f64,
     record: Stat,
     tree: Stat,
     blobs: Vec<(Digest, u64)>,
+}
+
+impl Known {
+    pub(super) fn pack(&self, packer: &mut Packer) {
+        packer.digest(&self.artifact);
+        packer.number(self.duration_s.to_bits());
+        self.record.pack(packer);
+        self.tree.pack(packer);
+        packer.number(self.blobs.len() as u64);
+        for (blob, size) in &self.blobs {
+            packer.digest(blob);
+            packer.number(*size);
+        }
+    }
+
+    pub(super) fn unpack(from: &mut Unpacker) -> Option<Self> {
+        let artifact = from.digest()?;
+        let duration_s = f64::from_bits(from.number()?);
+        let (record, tree) = (Stat::unpack(from)?, Stat::unpack(from)?);
+        let blobs = (0..from.number()?).map(|_| Some((from.digest()?, from.number()?)));
+        let blobs = blobs.collect::<Option<_>>()?;
+        Some(Self { artifact, duration_s, record, tree, blobs })
+    }
 }
 
 /// The index of a store, read once; many threads may ask at once.
@@ -74,12 +97,7 @@ impl Store {
         let mut known = HashMap::with_capacity(count.min(from.most(LEAST)));
         for _ in 0..count {
             let key = from.digest()?;
-            let artifact = from.digest()?;
-            let duration_s = f64::from_bits(from.number()?);
-            let (record, tree) = (Stat::unpack(&mut from)?, Stat::unpack(&mut from)?);
-            let blobs = (0..from.number()?).map(|_| Some((from.digest()?, from.number()?)));
-            let blobs = blobs.collect::<Option<_>>()?;
-            known.insert(key, Known { artifact, duration_s, record, tree, blobs });
+            known.insert(key, Known::unpack(&mut from)?);
         }
         let count = usize::try_from(from.number()?).ok()?;
         let mut latest = HashMap::with_capacity(count.min(from.most(LEAST)));
@@ -87,6 +105,22 @@ impl Store {
             latest.insert(from.text()?.to_owned(), from.digest()?);
         }
         Some((known, latest))
+    }
+
+    /// Whether record and manifest are the files that an entry was made from.
+    fn is_current(&self, key: &Digest, known: &Known) -> bool {
+        self.stat("records", key).as_ref() == Some(&known.record)
+            && self.stat("trees", &known.artifact).as_ref() == Some(&known.tree)
+    }
+
+    /// Whether an entry is a hit: record and manifest as they were, and every blob there.
+    pub(super) fn stands(&self, key: &Digest, known: &Known) -> bool {
+        self.is_current(key, known)
+            && known.blobs.iter().all(|(blob, size)| self.is_there(blob, *size))
+    }
+
+    fn stat(&self, folder: &str, digest: &Digest) -> Option<Stat> {
+        fs::metadata(self.sharded(folder, digest)).ok().map(|m| Stat::of(&m))
     }
 
     fn is_there(&self, blob: &Digest, size: u64) -> bool {
@@ -98,7 +132,7 @@ impl Index {
     /// The hit for a key, if there is a record and its artifact is whole.
     #[must_use]
     pub fn look_up(&self, key: &Digest) -> Option<Hit> {
-        let there = match self.known.get(key).filter(|known| self.is_current(key, known)) {
+        let there = match self.known.get(key).filter(|known| self.store.is_current(key, known)) {
             Some(known) => known.clone(),
             None => {
                 let found = self.find(key)?;
@@ -121,21 +155,17 @@ impl Index {
         Some(Hit { key: key.clone(), artifact, duration_s })
     }
 
-    fn is_current(&self, key: &Digest, known: &Known) -> bool {
-        self.stat("records", key).as_ref() == Some(&known.record)
-            && self.stat("trees", &known.artifact).as_ref() == Some(&known.tree)
-    }
-
-    fn stat(&self, folder: &str, digest: &Digest) -> Option<Stat> {
-        fs::metadata(self.store.sharded(folder, digest)).ok().map(|m| Stat::of(&m))
+    /// What was kept of a key by [`Index::save`].
+    pub(super) fn known(&self, key: &Digest) -> Option<&Known> {
+        self.known.get(key)
     }
 
     /// Reads the record and the manifest. They are asked for their stat first: what changes in
     /// between is read again the next time.
     fn find(&self, key: &Digest) -> Option<Known> {
-        let record = self.stat("records", key)?;
+        let record = self.store.stat("records", key)?;
         let Record { artifact, duration_s, .. } = self.store.record(key)?;
-        let tree = self.stat("trees", &artifact)?;
+        let tree = self.store.stat("trees", &artifact)?;
         let files = self.store.tree(&artifact)?.files;
         let blobs = files.into_values().map(|Entry { digest, size, .. }| (digest, size)).collect();
         Some(Known { artifact, duration_s, record, tree, blobs })
@@ -188,21 +218,14 @@ impl Index {
         self.known.extend(fresh.known);
         let mut known = std::mem::take(&mut self.known);
         // What gc removed goes from here too.
-        known.retain(|key, entry| self.is_current(key, entry));
+        let store = &self.store;
+        known.retain(|key, entry| store.is_current(key, entry));
         self.known = known;
         let mut packer = Packer::default();
         packer.number(self.known.len() as u64);
         for (key, known) in &self.known {
             packer.digest(key);
-            packer.digest(&known.artifact);
-            packer.number(known.duration_s.to_bits());
-            known.record.pack(&mut packer);
-            known.tree.pack(&mut packer);
-            packer.number(known.blobs.len() as u64);
-            for (blob, size) in &known.blobs {
-                packer.digest(blob);
-                packer.number(*size);
-            }
+            known.pack(&mut packer);
         }
         packer.number(fresh.latest.len() as u64);
         for (task, key) in &fresh.latest {

@@ -8,14 +8,15 @@
 //! code/<digest>.json        code manifests, for `why`
 //! failed/<key>.log          the log of the last attempt, where it failed
 //! quarantine/               what was found to be damaged
+//! unchanged/*.bin           what a run with nothing to do rested on: rebuilt when lost
 //! index.bin, stats.bin     what `stat` said of records and project files: rebuilt when lost
 //! locks/, tmp/
 //! ```
 //!
 //! Everything is written to `tmp/` and renamed; a record is written last. A crash at any instant
-//! leaves a miss or a whole hit. Blobs are synced before they get their name; manifests and records
-//! are synced where the work behind them took long: a power failure may cost trivial tasks, never a
-//! wrong hit.
+//! leaves a miss or a whole hit. What the tasks of a second or more made is synced before their
+//! record; what shorter ones made is synced together at the end of the run, and looked at again where
+//! the power failed before (see `durable`): a power failure may cost trivial tasks, never a wrong hit.
 //!
 //! Everything proves itself when it is used: a manifest and a record when they are read, a blob when
 //! it is handed to a task or published. What does not is put into quarantine, said, and made again.
@@ -23,20 +24,23 @@
 mod artifact;
 mod bundle;
 mod damage;
+mod durable;
 mod files;
 mod gc;
 mod index;
+mod leftovers;
 mod lock;
 mod packed;
 mod record;
 mod scratch;
 mod stat;
+mod unchanged;
 mod verify;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -49,11 +53,12 @@ pub use artifact::{Entry, Tree};
 pub use bundle::{Contents, Imported};
 pub use damage::Damaged;
 pub use files::FileDigests;
-pub use gc::{Held, Plan, Policy, Swept, UseLock, now};
+pub use gc::{Held, Leftovers, Plan, Policy, Swept, UseLock, now};
 pub use index::{Hit, Index};
 pub use lock::KeyLock;
 pub use record::Record;
 pub use scratch::RunFolder;
+pub use unchanged::{Ground, Question, Unchanged};
 pub use verify::{Damage, Verified};
 
 /// A store in a folder.
@@ -61,6 +66,7 @@ pub use verify::{Damage, Verified};
 pub struct Store {
     root: PathBuf,
     proven: Arc<damage::Proven>,
+    unsynced: Arc<Mutex<durable::Unsynced>>,
 }
 
 /// The largest manifest, record or other text of the store that is read into memory.
@@ -75,7 +81,10 @@ impl Store {
         for folder in ["objects", "trees", "records", "latest", "code", "failed", "locks", "tmp"] {
             fs::create_dir_all(root.join(folder)).map_err(|e| at(e, &root.join(folder)))?;
         }
-        Ok(Self { root: root.canonicalize().map_err(|e| at(e, root))?, proven: Arc::default() })
+        let root = root.canonicalize().map_err(|e| at(e, root))?;
+        let store = Self { root, proven: Arc::default(), unsynced: Arc::default() };
+        store.look_after_power_failure();
+        Ok(store)
     }
 
     /// The folder it is in.
@@ -126,14 +135,14 @@ impl Store {
         self.write_hint(path, &serde_json::to_vec_pretty(value)?)
     }
 
-    /// Keeps bytes as a blob.
+    /// Keeps bytes as a blob, on the disk for good once a record of it is.
     ///
     /// # Errors
     /// When they cannot be written.
     pub fn put(&self, bytes: &[u8]) -> io::Result<Digest> {
         let digest = Digest::of(bytes);
         if !self.has(&digest, bytes.len() as u64) {
-            self.write(&self.object(&digest), bytes)?;
+            self.write_hint(&self.object(&digest), bytes)?;
         }
         Ok(digest)
     }

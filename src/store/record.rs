@@ -1,13 +1,14 @@
 //! Records: what a task key gave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 
 use dissim_api::Code;
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use super::{Store, at};
 use crate::digest::Digest;
 use crate::key::Description;
 
@@ -123,10 +124,14 @@ impl Store {
         // Before the record: after it, a crash would leave a hit whose task has no latest key.
         self.put_latest(&record.task, &record.key)?;
         let path = self.sharded("records", &record.key);
-        if record.duration_s < SYNCED_FROM_S {
+        let made = self.paths_of(&record.artifact, &record.log);
+        // All are asked, so that the marker is there for each.
+        let waits =
+            record.duration_s < SYNCED_FROM_S && made.iter().all(|file| self.may_wait(file));
+        if waits {
             self.write_hint(&path, &record.sealed()?)?;
         } else {
-            self.sync_artifact(&record.artifact)?;
+            sync_files(&made)?;
             self.write(&path, &record.sealed()?)?;
             super::sync_folder(path.parent().unwrap_or(&path))?;
         }
@@ -152,6 +157,11 @@ impl Store {
         (latest.task == task).then_some(latest.key)
     }
 
+    /// The key in a file under `latest/`.
+    pub(super) fn latest_key(&self, path: &std::path::Path) -> Option<Digest> {
+        self.read_json::<Latest>(path).map(|latest| latest.key)
+    }
+
     /// Remembers the key last used under a task's name; writes only where it is another.
     ///
     /// # Errors
@@ -163,4 +173,13 @@ impl Store {
         let latest = Latest { task: task.to_owned(), key: key.clone() };
         self.write_json(&self.sharded("latest", &Digest::of(task.as_bytes())), &latest)
     }
+}
+
+/// Makes files, and their names, survive a power failure.
+fn sync_files(paths: &[PathBuf]) -> io::Result<()> {
+    for path in paths {
+        fs::File::open(path).and_then(|file| file.sync_all()).map_err(|e| at(e, path))?;
+    }
+    let folders: BTreeSet<_> = paths.iter().filter_map(|path| path.parent()).collect();
+    folders.into_iter().try_for_each(super::sync_folder)
 }
