@@ -47,7 +47,7 @@ pub(super) fn plan(cli: &Cli, args: &PlanArgs, registry: &Registry) -> Result<()
     let wanted = target::with_needs(&study, &target::select(&study, &args.targets)?);
     let mut planner = Planner::new(&study, &store);
     let states = planner.plan();
-    planner.save()?;
+    planner.save();
     let estimates = past::estimates(&study, &store, &states)?;
     let runs = |task: &TaskId| !matches!(states[*task], State::Hit(_));
     let rows: Vec<Row> = study

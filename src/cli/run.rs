@@ -18,7 +18,7 @@ use crate::plan::{Planner, State};
 use crate::policy::Resources;
 use crate::publish;
 use crate::registry::Registry;
-use crate::store::Store;
+use crate::store::{Damaged, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -81,10 +81,10 @@ pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> 
         };
         match ended {
             Err(Failure::Interrupted) => return Err(Failure::Interrupted),
-            Err(Failure::Input(message)) => eprint!("{message}"),
+            Err(Failure::Input(message)) => say!("{}", message.trim_end_matches('\n')),
             Ok(()) | Err(Failure::Task) => {}
         }
-        eprintln!("watching {}; Ctrl-C ends", pipeline.display());
+        say!("watching {}; Ctrl-C ends", pipeline.display());
         if !watch::wait(&seen, &pipeline, study, cancel) {
             return Err(Failure::Interrupted);
         }
@@ -109,14 +109,22 @@ fn once(
     let mut console = console(args)?;
     let start = std::time::Instant::now();
     let recorder = Recorder::start(&study.root, &std::fs::read(&study.file).unwrap_or_default());
-    let summary = execute::run(study, store, &options, cancel, &mut console)?;
-    let page = publish::publish(study, store, &summary)?;
-    match (recorder.finish(study, store, &summary), asked) {
-        (Ok(run), Some(asked)) => asked.note(study, store, &summary, run.keys, page.as_deref()),
-        (Ok(_), None) => {}
-        (Err(error), _) => eprintln!("warning: the run could not be recorded: {error}"),
+    let mut summary = execute::run(study, store, &options, cancel, &mut console)?;
+    let mut published = publish::publish(study, store, &summary);
+    if published.as_ref().is_err_and(|e| Damaged::of(e).is_some()) {
+        // It is in quarantine: what made it is a miss now.
+        summary = execute::run(study, store, &options, cancel, &mut console)?;
+        published = publish::publish(study, store, &summary);
+    }
+    match (recorder.finish(study, store, &summary), asked, &published) {
+        (Ok(run), Some(asked), Ok(page)) => {
+            asked.note(study, store, &summary, run.keys, page.as_deref());
+        }
+        (Ok(_), ..) => {}
+        (Err(error), ..) => say!("warning: the run could not be recorded: {error}"),
     }
     report(&summary);
+    let page = published?;
     let line = last_line(&summary, start.elapsed().as_secs_f64(), page.as_deref());
     if args.json {
         let line = json!({ "event": "summary", "tasks": summary.tasks, "cached": summary.cached,
@@ -179,13 +187,13 @@ fn machine(jobs: Option<NonZeroUsize>) -> Resources {
 /// What to do after a failure or an interruption.
 fn report(summary: &Summary) {
     if summary.interrupted {
-        eprintln!("interrupted: what was finished is kept; run again to go on");
+        say!("interrupted: what was finished is kept; run again to go on");
     } else if !summary.failed.is_empty() {
         let count = summary.failed.len();
         let noun = if count == 1 { "task" } else { "tasks" };
-        eprintln!("{count} {noun} failed:");
+        say!("{count} {noun} failed:");
         for (task, why) in &summary.failed {
-            eprintln!("  {task}: {}", why.lines().next().unwrap_or_default());
+            say!("  {task}: {}", why.lines().next().unwrap_or_default());
         }
     }
 }
@@ -225,7 +233,7 @@ fn dry_run(
             }
         }
     }
-    planner.save()?;
+    planner.save();
     text +=
         &format!("{hits} cached, {runs} would run, {may} may run after those; nothing was run\n");
     print(&text)

@@ -50,7 +50,7 @@ impl Asked {
         let recorder = Recorder::start(&self.root, &self.text);
         let answer = store.unchanged(&self.question)?;
         if let Err(error) = recorder.finish_unchanged(&store, &answer) {
-            eprintln!("warning: the run could not be recorded: {error}");
+            say!("warning: the run could not be recorded: {error}");
         }
         let Unchanged { tasks, saved_s, .. } = answer;
         let summary = Summary { tasks, cached: tasks, saved_s, ..Summary::default() };
@@ -86,7 +86,7 @@ impl Asked {
         let (digests, index) = (store.file_digests(), store.index());
         if let Err(error) = store.note_unchanged(&self.question, &answer, &ground, &digests, &index)
         {
-            eprintln!("warning: what this run rested on could not be kept: {error}");
+            say!("warning: what this run rested on could not be kept: {error}");
         }
     }
 }

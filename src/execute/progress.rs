@@ -115,30 +115,30 @@ impl Console for Plain {
     }
 
     fn started(&mut self, task: &str) {
-        eprintln!("      start {task}");
+        say!("      start {task}");
     }
 
     fn progress(&mut self, _: &str, _: &Progress) {}
 
     fn done(&mut self, task: &str, took: f64) {
         self.finished += 1;
-        eprintln!("[{}/{}] {task} {}", self.finished, self.tasks, seconds(took));
+        say!("[{}/{}] {task} {}", self.finished, self.tasks, seconds(took));
     }
 
     fn failed(&mut self, task: &str, why: &str) {
-        eprintln!("failed: {task}\n  {why}");
+        say!("failed: {task}\n  {why}");
     }
 
     fn retried(&mut self, task: &str, why: &str, wait_s: f64) {
-        eprintln!("{}", retry_line(task, why, wait_s));
+        say!("{}", retry_line(task, why, wait_s));
     }
 
     fn log(&mut self, task: &str, text: &str) {
-        eprint!("{}", log_lines(task, text));
+        text.lines().for_each(|line| say!("{task} | {line}"));
     }
 
     fn cancelled(&mut self, task: &str) {
-        eprintln!("stopped: {task}");
+        say!("stopped: {task}");
     }
 
     fn end(&mut self) {}

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -135,7 +134,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Finds the keys of ready tasks, side by side: hits are done at once, misses queue.
-    pub fn look_up_ready(&mut self) -> io::Result<()> {
+    pub fn look_up_ready(&mut self) {
         while !self.ready.is_empty() {
             let tasks: Vec<TaskId> = self.ready.drain(..).collect();
             let (life, planner) = (&self.life, self.planner);
@@ -150,7 +149,7 @@ impl<'a> Scheduler<'a> {
             };
             for (task, found) in found {
                 match found {
-                    Ok(Found::Hit(hit)) => self.hit(task, hit)?,
+                    Ok(Found::Hit(hit)) => self.hit(task, hit),
                     Ok(Found::Miss(description)) => self.miss(task, *description),
                     Err(why) => {
                         self.console.failed(self.name(task), &why);
@@ -159,7 +158,6 @@ impl<'a> Scheduler<'a> {
                 }
             }
         }
-        Ok(())
     }
 
     fn miss(&mut self, task: TaskId, description: Description) {
@@ -216,7 +214,7 @@ impl<'a> Scheduler<'a> {
         self.console.progress(self.name(task), progress);
     }
 
-    pub fn finished(&mut self, task: TaskId, outcome: Outcome) -> io::Result<()> {
+    pub fn finished(&mut self, task: TaskId, outcome: Outcome) {
         self.budget.give_back(&self.policy(task).resources);
         let name = self.name(task);
         let seconds = self.started.remove(&task).map_or(0.0, |s| s.elapsed().as_secs_f64());
@@ -227,13 +225,13 @@ impl<'a> Scheduler<'a> {
                 self.console.done(name, seconds);
                 self.complete(task, hit);
             }
-            Outcome::TakenOver(hit) => self.hit(task, hit)?,
+            Outcome::TakenOver(hit) => self.hit(task, hit),
             Outcome::Failed(why) => {
                 if let Some(wait) = self.another_attempt(task) {
                     self.console.retried(name, &why, wait.as_secs_f64());
                     self.life[task] = Life::Queued;
                     self.delayed.push((Instant::now() + wait, task));
-                    return Ok(());
+                    return;
                 }
                 self.console.failed(name, &why);
                 self.lose(task, why);
@@ -241,6 +239,11 @@ impl<'a> Scheduler<'a> {
             Outcome::Stale(why) => {
                 self.console.failed(name, &why);
                 self.lose(task, why);
+            }
+            Outcome::Damaged(why) => {
+                self.console.retried(name, &why, 0.0);
+                self.lose_users(task);
+                self.summary.damaged.push((name.to_owned(), why));
             }
             Outcome::Cancelled => {
                 self.console.cancelled(name);
@@ -253,7 +256,6 @@ impl<'a> Scheduler<'a> {
         {
             self.ready.extend(waiting);
         }
-        Ok(())
     }
 
     /// The wait before another attempt, if the stage's policy has one.
@@ -264,15 +266,14 @@ impl<'a> Scheduler<'a> {
         retry.after(miss.failed)
     }
 
-    fn hit(&mut self, task: TaskId, hit: Hit) -> io::Result<()> {
+    fn hit(&mut self, task: TaskId, hit: Hit) {
         self.summary.cached += 1;
         self.summary.saved_s += hit.duration_s;
         let name = self.name(task);
-        self.planner.index().put_latest(name, &hit.key)?;
+        self.planner.index().put_latest(name, &hit.key);
         self.replay(name, &hit.key);
         self.console.cached(name);
         self.complete(task, hit);
-        Ok(())
     }
 
     /// Tells the console the log that was kept, where all logs are asked for.
@@ -300,6 +301,10 @@ impl<'a> Scheduler<'a> {
     /// A task failed: so has everything that needs it.
     fn lose(&mut self, task: TaskId, why: String) {
         self.summary.failed.push((self.name(task).to_owned(), why));
+        self.lose_users(task);
+    }
+
+    fn lose_users(&mut self, task: TaskId) {
         self.life[task] = Life::Lost;
         let mut lost: Vec<TaskId> = self.edges.users(task).collect();
         while let Some(user) = lost.pop() {

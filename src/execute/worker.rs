@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -18,7 +19,7 @@ use crate::history::host;
 use crate::key::Description;
 use crate::plan::Planner;
 use crate::policy::Policy;
-use crate::store::{Hit, KeyLock, Record, RunFolder, Store};
+use crate::store::{Damaged, Hit, KeyLock, Record, RunFolder, Store, at};
 
 /// How often a lock that another runner holds is tried.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -41,6 +42,8 @@ pub(super) enum Outcome {
     Failed(String),
     /// What it reads changed while it ran: another attempt would be at another key.
     Stale(String),
+    /// An input is damaged: whoever made it must make it again first.
+    Damaged(String),
     /// A signal ended it.
     Cancelled,
 }
@@ -56,8 +59,14 @@ pub(super) enum Begun {
 /// A task that is laid out in its folder, and whose key is locked.
 pub(super) struct Laid {
     spec: TaskSpec,
+    /// When the project files that it reads were written.
+    written: BTreeMap<String, Written>,
     _lock: KeyLock,
 }
+
+/// Size, inode and time of a file; none of one that is gone. A file that was changed and changed
+/// back is another one by this.
+type Written = Option<(u64, u64, i64, i64)>;
 
 /// A process that is over, wherever it ran.
 pub(super) struct Finished {
@@ -136,8 +145,17 @@ impl<'a> Job<'a> {
         if let Some(hit) = self.planner.index().look_up(&self.key) {
             return Ok(Begun::Over(Outcome::TakenOver(hit)));
         }
-        let spec = self.prepare()?;
-        Ok(Begun::Laid(Box::new(Laid { spec, _lock: lock })))
+        let written = self.written();
+        if let Some(why) = self.changed_files(&written) {
+            return Ok(Begun::Over(Outcome::Stale(self.keep_failure(&why, b""))));
+        }
+        match self.prepare() {
+            Ok(spec) => Ok(Begun::Laid(Box::new(Laid { spec, written, _lock: lock }))),
+            Err(error) => match Damaged::of(&error) {
+                Some(damaged) => Ok(Begun::Over(Outcome::Damaged(damaged.to_string()))),
+                None => Err(error),
+            },
+        }
     }
 
     /// Runs a task that was laid out as a process of this machine.
@@ -173,11 +191,11 @@ impl<'a> Job<'a> {
         match finished.end {
             End::Cancelled => return Ok(Outcome::Cancelled),
             End::Failed(why) => {
-                return Ok(Outcome::Failed(self.keep_failure(&why, &finished.log)?));
+                return Ok(Outcome::Failed(self.keep_failure(&why, &finished.log)));
             }
             End::Done => {
-                if let Some(why) = self.changed_files() {
-                    return Ok(Outcome::Stale(self.keep_failure(&why, &finished.log)?));
+                if let Some(why) = self.changed_files(&laid.written) {
+                    return Ok(Outcome::Stale(self.keep_failure(&why, &finished.log)));
                 }
             }
         }
@@ -195,11 +213,12 @@ impl<'a> Job<'a> {
             log: self.store.put(&finished.log)?,
             metrics: finished.metrics,
             dissim: env!("CARGO_PKG_VERSION").to_owned(),
+            check: None,
         };
         self.store.put_record(&record, &self.code)?;
         let _ = fs::remove_dir_all(&laid.spec.scratch);
         let index = self.planner.index();
-        index.put_latest(&record.task, &record.key)?;
+        index.put_latest(&record.task, &record.key);
         match index.look_up(&self.key) {
             Some(hit) => Ok(Outcome::Ran(hit)),
             None => Ok(Outcome::Failed("what it made is gone from the store already".to_owned())),
@@ -218,22 +237,37 @@ impl<'a> Job<'a> {
         lay_out(self.study, self.store, self.task, &self.description, &self.folder, scratch)
     }
 
-    /// A project file that is not what the key says it was: the result is of neither.
-    fn changed_files(&self) -> Option<String> {
+    /// When each project file that the task reads was written.
+    fn written(&self) -> BTreeMap<String, Written> {
+        let stat = |name: &String| {
+            let metadata = fs::metadata(self.study.root.join(name)).ok()?;
+            Some((metadata.len(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
+        };
+        self.description.files.keys().map(|name| (name.clone(), stat(name))).collect()
+    }
+
+    /// A project file that is not what the key says it was, or was written since `before`: the
+    /// result is of neither.
+    fn changed_files(&self, before: &BTreeMap<String, Written>) -> Option<String> {
+        let written = self.written();
         let now = self.planner.files(self.task).unwrap_or_default();
-        let before = &self.description.files;
-        let changed = now.iter().find(|(name, digest)| before.get(*name) != Some(digest));
-        let gone = before.keys().find(|name| !now.contains_key(*name));
-        let name = changed.map(|(name, _)| name).or(gone)?;
+        let keyed = &self.description.files;
+        let changed = now.iter().find(|(name, digest)| keyed.get(*name) != Some(digest));
+        let gone = keyed.keys().find(|name| !now.contains_key(*name));
+        let touched = before.keys().find(|name| written.get(*name) != before.get(*name));
+        let name = changed.map(|(name, _)| name).or(gone).or(touched)?;
         Some(format!("`{name}` changed while the task ran; its result was not kept: run again"))
     }
 
     /// Keeps the log of a failed attempt, and says what happened with the end of it.
-    fn keep_failure(&self, why: &str, log: &[u8]) -> io::Result<String> {
+    fn keep_failure(&self, why: &str, log: &[u8]) -> String {
         let kept = self.store.failed_log(&self.key);
-        fs::write(&kept, log)?;
-        self.planner.index().put_latest(&self.study.tasks[self.task].name, &self.key)?;
-        Ok(failure(why, log, &kept))
+        let whole = match self.store.write_hint(&kept, log) {
+            Ok(()) => kept.display().to_string(),
+            Err(error) => format!("could not be kept: {error}"),
+        };
+        self.planner.index().put_latest(&self.study.tasks[self.task].name, &self.key);
+        failure(why, log, &whole)
     }
 }
 
@@ -247,7 +281,7 @@ pub(super) fn lay_out(
     scratch: PathBuf,
 ) -> io::Result<TaskSpec> {
     let output = folder.join("output");
-    fs::create_dir_all(&output)?;
+    fs::create_dir_all(&output).map_err(|e| at(e, &output))?;
     let mut inputs = BTreeMap::new();
     for (name, artifacts) in &description.inputs {
         let mut specs = Vec::new();
@@ -270,12 +304,13 @@ pub(super) fn lay_out(
         backend: study.backend.clone(),
         pipeline: description.pipeline.clone(),
     };
-    fs::write(folder.join("spec.json"), serde_json::to_vec_pretty(&spec)?)?;
+    let file = folder.join("spec.json");
+    fs::write(&file, serde_json::to_vec_pretty(&spec)?).map_err(|e| at(e, &file))?;
     Ok(spec)
 }
 
 /// A failure with the end of its log and where the whole log is.
-fn failure(why: &str, log: &[u8], kept: &Path) -> String {
+fn failure(why: &str, log: &[u8], kept: &str) -> String {
     let text = String::from_utf8_lossy(log);
     let lines: Vec<&str> = text.lines().collect();
     let tail = &lines[lines.len().saturating_sub(LOG_TAIL)..];
@@ -283,5 +318,5 @@ fn failure(why: &str, log: &[u8], kept: &Path) -> String {
     for line in tail {
         message += &format!("\n  | {line}");
     }
-    message + &format!("\n  log: {}", kept.display())
+    message + &format!("\n  log: {kept}")
 }

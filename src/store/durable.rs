@@ -106,10 +106,10 @@ impl Store {
             match self.remove_damaged_since(since) {
                 Ok(removed) => {
                     let what = "the machine stopped while files were not on the disk yet";
-                    eprintln!("warning: {what}: {removed} were damaged, and their tasks run again");
+                    say!("warning: {what}: {removed} were damaged, and their tasks run again");
                     let _ = fs::remove_file(marker.path());
                 }
-                Err(error) => eprintln!("warning: files could not be looked at: {error}"),
+                Err(error) => say!("warning: files could not be looked at: {error}"),
             }
         }
     }
