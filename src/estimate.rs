@@ -110,9 +110,9 @@ impl Scale {
                     row.iter().zip(&means).map(|(value, mean)| value - mean).collect();
                 let expected: f64 = x.iter().zip(&guess).map(|(x, power)| x * power).sum();
                 let rest = sample.seconds.ln() - mean - expected;
-                for i in 0..n {
-                    right[i] += x[i] * rest;
-                    (0..n).for_each(|j| matrix[i][j] += x[i] * x[j]);
+                for ((line, sum), x_i) in matrix.iter_mut().zip(&mut right).zip(&x) {
+                    *sum += x_i * rest;
+                    line.iter_mut().zip(&x).for_each(|(cell, x_j)| *cell += x_i * x_j);
                 }
             }
         }

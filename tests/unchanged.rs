@@ -204,6 +204,7 @@ fn many(folder: &Path, n: usize) {
             log: log.clone(),
             metrics: Default::default(),
             dissim: String::new(),
+            check: None,
         };
         let (_, code) = planner.code(task);
         store.put_record(&record, &code).unwrap();

@@ -159,7 +159,7 @@ fn pass(
     let summary = scheduler.end(cancel.requested());
     drop(folder);
     if let Err(error) = store.sync() {
-        eprintln!("warning: what this run made may not survive a power failure: {error}");
+        say!("warning: what this run made may not survive a power failure: {error}");
     }
     let mut planner = planner;
     planner.save();
