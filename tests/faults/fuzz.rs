@@ -214,6 +214,10 @@ fn records(effort: &Effort) {
         .map(|f| fs::read(f).unwrap())
         .collect();
     fuzz("records", &corpus, effort, |bytes| {
+        // Without its checksum it is a record of an older build, of which only the key is proven.
+        if !String::from_utf8_lossy(bytes).contains("\"check\"") {
+            return;
+        }
         fs::create_dir_all(filled.record.parent().unwrap()).unwrap();
         fs::write(&filled.record, bytes).unwrap();
         assert!(store.record(key).is_none_or(|record| record == good));

@@ -233,7 +233,7 @@ pub fn tasks_of(runner: u32) -> Vec<u32> {
         lists.iter().flat_map(|l| l.split_whitespace()).filter_map(|pid| pid.parse().ok());
     let is_task = |pid: &u32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|byte| *byte == 0).nth(1) == Some(b"task")
+        line.split(|byte| *byte == 0).nth(1) == Some(b"task".as_slice())
     };
     children.filter(is_task).collect()
 }
