@@ -65,13 +65,8 @@ pub use verify::{Damage, Verified};
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
-<<<<<<< HEAD
     proven: Arc<damage::Proven>,
     unsynced: Arc<Mutex<durable::Unsynced>>,
-=======
-    unsynced: Arc<Mutex<durable::Unsynced>>,
-    proven: Arc<damage::Proven>,
->>>>>>> runner
 }
 
 /// The largest manifest, record or other text of the store that is read into memory.
@@ -86,16 +81,8 @@ impl Store {
         for folder in ["objects", "trees", "records", "latest", "code", "failed", "locks", "tmp"] {
             fs::create_dir_all(root.join(folder)).map_err(|e| at(e, &root.join(folder)))?;
         }
-<<<<<<< HEAD
         let root = root.canonicalize().map_err(|e| at(e, root))?;
         let store = Self { root, proven: Arc::default(), unsynced: Arc::default() };
-=======
-        let store = Self {
-            root: root.canonicalize().map_err(|e| at(e, root))?,
-            proven: Arc::default(),
-            unsynced: Arc::default(),
-        };
->>>>>>> runner
         store.look_after_power_failure();
         Ok(store)
     }
