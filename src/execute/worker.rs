@@ -268,6 +268,7 @@ pub(super) fn lay_out(
         scratch,
         project: study.root.clone(),
         backend: study.backend.clone(),
+        device: study.device,
         pipeline: description.pipeline.clone(),
     };
     fs::write(folder.join("spec.json"), serde_json::to_vec_pretty(&spec)?)?;

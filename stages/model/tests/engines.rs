@@ -1,11 +1,18 @@
 //! The kernel against burn, and burn's activations and poolings against finite differences.
+//!
+//! With the feature `tch` burn computes on libtorch: see libtorch.sh.
 
 use burn::tensor::Device;
-use dissim_kernel::{Input, Mix, OutputGradient, PIXELS};
+use dissim_kernel::{Input, Mix, Optimiser, OutputGradient, PIXELS, Rule};
+use dissim_model::engine::{Engine, fused, plain};
+use dissim_model::{Activation, Architecture, Backend, Model, Pooling};
 use proptest::prelude::*;
 
-use crate::engine::{Engine, fused, plain};
-use crate::{Activation, Architecture, Model, Pooling};
+/// What plain burn computes on: built with the feature `tch`, these are the tests of libtorch.
+fn device() -> Device {
+    let name = if cfg!(feature = "tch") { "tch" } else { "flex" };
+    Backend::open(name, dissim_api::Device::Cpu).unwrap().device().clone()
+}
 
 /// Bytes from a seed and a place, by blake3.
 fn noise(seed: u64, i: usize) -> u8 {
@@ -20,7 +27,7 @@ fn signed(seed: u64, i: usize) -> f32 {
 /// Weights as PyTorch scales them.
 fn weights(network: &Architecture, seed: u64) -> Vec<f32> {
     let parameters = network.parameters().into_iter();
-    let of = |p: crate::architecture::Parameter| {
+    let of = |p: dissim_model::architecture::Parameter| {
         let bound = (p.fan_in as f32).sqrt().recip();
         p.range.map(move |i| signed(seed, i + 7) * bound)
     };
@@ -73,7 +80,7 @@ proptest! {
             [before, all, engine.gradient().to_vec()].concat()
         };
         let found = pass(&mut *fused(&weights, 64));
-        let mut burn = plain(network, &weights, &Device::flex());
+        let mut burn = plain(network, &weights, &device());
         let same = (0..30).any(|draw| {
             burn.weights_mut().copy_from_slice(&nudged(&weights, draw));
             let expected = pass(&mut *burn);
@@ -117,7 +124,7 @@ fn every_network_follows_its_gradient() {
                 let (images, rows) = (images(n, 5), [0, 1, 2]);
                 let gradient = answer(n, network.embedding(), 3);
                 let start = weights(&network, 11);
-                let mut engine = plain(network, &start, &Device::flex());
+                let mut engine = plain(network, &start, &device());
                 engine.keep_features();
                 engine.forward(Input { images: &images, rows: &rows, mix: None });
                 engine.backward(&gradient);
@@ -133,5 +140,58 @@ fn every_network_follows_its_gradient() {
                 assert!((found / square - 1.0).abs() < 0.02, "{network:?}: {found} {square}");
             }
         }
+    }
+}
+
+/// 100 steps from the same weights on the same batches of another engine: the weights, and the
+/// mean cross-entropy of all images.
+fn hundred_steps(engine: &mut dyn Engine, rule: Rule, lr: f64) -> (Vec<f32>, f64) {
+    const IMAGES: u32 = 256;
+    let images = images(IMAGES as usize, 77);
+    let label = |row: u32| usize::from(images[row as usize * PIXELS]) % 10;
+    let mut optimiser = Optimiser::new(rule, lr, engine.weights().len());
+    let mut gradient = OutputGradient::default();
+    for step in 0..100 {
+        let rows: Vec<u32> = (0..32).map(|i| (step * 32 + i * 7) % IMAGES).collect();
+        let outputs = engine.forward(Input { images: &images, rows: &rows, mix: None });
+        gradient.reset(rows.len(), outputs.width);
+        let answers = gradient.logits_mut().chunks_exact_mut(10);
+        for (i, (answer, &row)) in answers.zip(&rows).enumerate() {
+            let logits = outputs.logits(i);
+            let sum: f32 = logits.iter().map(|l| l.exp()).sum();
+            for (c, a) in answer.iter_mut().enumerate() {
+                *a = (logits[c].exp() / sum - f32::from(c == label(row))) / rows.len() as f32;
+            }
+        }
+        engine.backward(&gradient);
+        engine.update(&mut optimiser);
+    }
+    let rows: Vec<u32> = (0..IMAGES).collect();
+    let mut loss = 0.0;
+    for rows in rows.chunks(32) {
+        let outputs = engine.predict(&images, rows);
+        for (i, &row) in rows.iter().enumerate() {
+            let logits = outputs.logits(i);
+            let sum: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
+            loss += (sum.ln() - f64::from(logits[label(row)])) / f64::from(IMAGES);
+        }
+    }
+    (engine.weights().to_vec(), loss)
+}
+
+/// Plain burn, on libtorch too, goes where the kernel goes.
+#[test]
+fn a_hundred_steps_end_at_the_same_place() {
+    let network = Architecture::default();
+    let start = weights(&network, 4);
+    for (rule, lr, close) in [(Rule::Sgd { momentum: 0.9 }, 0.01, 1e-4), (Rule::Adam, 0.001, 5e-3)]
+    {
+        let (a, loss) = hundred_steps(&mut *fused(&start, 32), rule, lr);
+        let (b, other) = hundred_steps(&mut *plain(network, &start, &device()), rule, lr);
+        let moved = a.iter().zip(&start).map(|(a, s)| (a - s).abs()).fold(0.0, f32::max);
+        let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        eprintln!("{rule:?}: moved {moved}, apart {apart}, loss {loss} and {other}");
+        assert!(apart < close && moved > 10.0 * close, "{rule:?}: {apart} apart of {moved} moved");
+        assert!((loss - other).abs() < 1e-3, "{rule:?}: {loss} and {other}");
     }
 }
