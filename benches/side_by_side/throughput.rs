@@ -69,14 +69,15 @@ fn parse(arguments: &[String]) -> Option<Measurement> {
 fn network(measurement: &Measurement) -> Result<Box<dyn Engine>, String> {
     let wave = |i: usize| ((i * 7919 % 1009) as f32 / 1009.0 - 0.5) * 0.1;
     let weights: Vec<f32> = (0..layout::WEIGHTS).map(wave).collect();
-    Ok(match measurement.engine.as_str() {
+    let network: Box<dyn Engine> = match measurement.engine.as_str() {
         "fused" => engine::fused(&weights, measurement.batch),
         "scalar" => Box::new(Network::scalar(&weights, measurement.batch)),
         name => {
             let backend = Backend::open(name, Device::Cpu).map_err(|e| e.to_string())?;
             engine::plain(Architecture::default(), &weights, backend.device())
         }
-    })
+    };
+    Ok(network)
 }
 
 /// Steps over batches of a random-looking order until the time is up; the first few are not counted.

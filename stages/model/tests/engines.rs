@@ -222,3 +222,12 @@ fn a_hundred_smooth_steps_on_libtorch_end_where_flex_ends() {
         assert!(share < 1e-3 && loss < 1e-4, "{rule:?}: {share} of the way apart, loss {loss}");
     }
 }
+
+#[cfg(feature = "tch")]
+#[test]
+fn a_gpu_that_is_not_there_is_said() {
+    // Further than any machine's GPUs go.
+    let error = Backend::open("tch", dissim_api::Device::Cuda(999)).unwrap_err();
+    assert!(error.what.starts_with("no GPU for `device: cuda:999`: libtorch finds "), "{error}");
+    assert!(dissim_model::backend::library("tch").unwrap().starts_with("libtorch 2."));
+}
