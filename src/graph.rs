@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dissim_api::{Params, PipelineSummary, Stage, StageSummary};
+use dissim_api::{Device, Params, PipelineSummary, Stage, StageSummary};
 use serde_json::Value;
 
 use crate::policy::Policy;
@@ -26,6 +26,8 @@ pub struct Study {
     pub profile: Option<String>,
     /// The compute backend's name.
     pub backend: String,
+    /// What it computes on.
+    pub device: Device,
     /// `claims:`, with references replaced.
     pub claims: Vec<Params>,
     /// `tables:`, with references replaced.

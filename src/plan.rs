@@ -62,7 +62,7 @@ impl<'a> Planner<'a> {
             kinds.entry(node.stage.kind()).or_insert_with(|| {
                 let manifest = node.stage.code();
                 let code = Digest::try_from(manifest.digest()).expect("a code digest is a digest");
-                let backend = Backend::of(&study.backend, &manifest);
+                let backend = Backend::of(&study.backend, study.device, &manifest);
                 let backend = node.stage.traits().backend.then_some(backend);
                 Kind { code, manifest: Arc::new(manifest), backend }
             });

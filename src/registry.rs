@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dissim_api::{ParamError, Params, Stage};
+use dissim_train::backend;
 use serde_json::Value;
 
 pub use dissim_claims::{Columns as ResultColumns, Judgement, Verdict};
@@ -76,6 +77,21 @@ impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.kinds()).finish()
     }
+}
+
+/// The compute backends that pipeline.yaml may name; the first is the default.
+pub const BACKENDS: [&str; 2] = ["flex", "tch"];
+
+/// Those of them that this build has.
+pub const BUILT_BACKENDS: &[&str] = backend::BACKENDS;
+
+/// How to build dissim with the others.
+pub const HOW_TO_BUILD_BACKENDS: &str = backend::HOW_TO_TCH;
+
+/// The library behind a backend with its version, where it is not a crate.
+#[must_use]
+pub fn backend_library(name: &str) -> Option<String> {
+    backend::library(name)
 }
 
 /// What is wrong with an entry of `claims:`.

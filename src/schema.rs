@@ -125,7 +125,9 @@ fn top() -> Value {
     for (name, what, _) in crate::parse::TOP_KEYS {
         let mut schema = match *name {
             "version" => json!({ "const": 1 }),
-            "name" | "default_profile" | "backend" => json!({ "type": "string", "minLength": 1 }),
+            "name" | "default_profile" => json!({ "type": "string", "minLength": 1 }),
+            "backend" => json!({ "enum": crate::registry::BACKENDS }),
+            "device" => json!({ "type": "string", "pattern": "^(cpu|cuda:[0-9]+)$" }),
             "params" => json!({ "type": ["object", "null"] }),
             "profiles" => json!({
                 "type": ["object", "null"], "additionalProperties": { "type": "object" },

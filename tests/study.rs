@@ -105,3 +105,18 @@ fn a_task_that_two_profiles_share_is_computed_once() {
     assert_eq!(project.ran("run --profile more"), 1 + 1 + 2);
     assert_eq!(project.ran("run --profile less"), 0);
 }
+
+/// The peak is the operating system's own figure, kept with the record.
+#[test]
+fn a_training_on_60_000_images_stays_under_600_mb() {
+    let project = Project::new();
+    let whole = PIPELINE.replace("n_train: 1000, n_val: 200", "n_train: 60000");
+    project.write(&whole.replace("epochs: 2", "epochs: 1"));
+    let task = "train[n_bg=4,method=dissimilarity,lambda=1.25,seed=0]";
+    project.succeed(&format!("run {task}"));
+    let shown = project.succeed(&format!("show {task} --json"));
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let peak = shown[0]["record"]["peak_memory_bytes"].as_u64().unwrap();
+    // The images alone are 60,000 * 3,072 bytes.
+    assert!((184_000_000..600_000_000).contains(&peak), "{peak}");
+}

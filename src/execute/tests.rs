@@ -26,6 +26,7 @@ fn study(needs: &[Vec<Arc<[usize]>>]) -> Study {
         root: "/".into(),
         profile: None,
         backend: "flex".into(),
+        device: dissim_api::Device::Cpu,
         claims: Vec::new(),
         tables: Vec::new(),
         stages: Vec::new(),

@@ -302,6 +302,7 @@ pub(super) fn lay_out(
         scratch,
         project: study.root.clone(),
         backend: study.backend.clone(),
+        device: study.device,
         pipeline: description.pipeline.clone(),
     };
     let file = folder.join("spec.json");

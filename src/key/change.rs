@@ -153,10 +153,7 @@ impl fmt::Display for Change {
             }
             Self::Backend { old, new } => {
                 let text = |b: &Option<Backend>| {
-                    b.as_ref().map_or_else(
-                        || "(none)".to_owned(),
-                        |b| format!("{} {}", b.name, b.version),
-                    )
+                    b.as_ref().map_or_else(|| "(none)".to_owned(), ToString::to_string)
                 };
                 write!(f, "backend: {} -> {}", text(old), text(new))
             }

@@ -7,12 +7,14 @@
 mod change;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use dissim_api::{Code, Params, PipelineSummary};
+use dissim_api::{Code, Device, Params, PipelineSummary};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::digest::Digest;
+use crate::registry;
 
 pub use change::{Change, Edit};
 
@@ -53,19 +55,33 @@ pub struct InputArtifact {
 pub struct Backend {
     /// Its name, such as `flex`.
     pub name: String,
-    /// The version of the crate behind it.
+    /// The version of the crate behind it, and of the library that one calls.
     pub version: String,
+    /// What it computes on.
+    #[serde(default, skip_serializing_if = "Device::is_cpu")]
+    pub device: Device,
 }
 
 impl Backend {
     /// The backend of that name, with the version that the stage's code pins.
     #[must_use]
-    pub fn of(name: &str, code: &Code) -> Self {
+    pub fn of(name: &str, device: Device, code: &Code) -> Self {
         let version = [format!("burn-{name}"), "burn".to_owned()]
             .iter()
             .find_map(|package| code.0.get(package))
             .map_or_else(|| "none".to_owned(), Clone::clone);
-        Self { name: name.to_owned(), version }
+        let version = match registry::backend_library(name) {
+            Some(library) => format!("{version}, {library}"),
+            None => version,
+        };
+        Self { name: name.to_owned(), version, device }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.version)?;
+        if self.device.is_cpu() { Ok(()) } else { write!(f, " on {}", self.device) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tests of the key: canonical, sensitive to any one change, and every change has its words.
 
 use super::*;
-use dissim_api::StageSummary;
+use dissim_api::{Device, StageSummary};
 use proptest::prelude::*;
 
 fn digest(text: &str) -> Digest {
@@ -30,7 +30,11 @@ fn example() -> Description {
         ]
         .into(),
         files: [("a.csv".to_owned(), digest("a")), ("b.csv".to_owned(), digest("b"))].into(),
-        backend: Some(Backend { name: "flex".to_owned(), version: "0.22.0".to_owned() }),
+        backend: Some(Backend {
+            name: "flex".to_owned(),
+            version: "0.22.0".to_owned(),
+            device: Device::Cpu,
+        }),
         pipeline: Some(PipelineSummary {
             name: "study".to_owned(),
             profile: Some("quick".to_owned()),
@@ -134,6 +138,8 @@ fn backend_and_kind_and_format_are_named() {
     kind: evaluate -> train
     backend: flex 0.22.0 -> flex 0.22.1
     ");
+    let device = edited(|d| d.backend.as_mut().unwrap().device = Device::Cuda(1));
+    insta::assert_snapshot!(lines(&device), @"backend: flex 0.22.0 -> flex 0.22.0 on cuda:1");
     insta::assert_snapshot!(lines(&edited(|d| d.backend = None)), @"backend: flex 0.22.0 -> (none)");
 }
 
@@ -191,13 +197,14 @@ fn change_one(description: &mut Description, which: usize, salt: u32) {
         15 => description.backend = None,
         16 => description.backend.as_mut().unwrap().name = format!("b{salt}"),
         17 => description.pipeline = None,
+        18 => description.backend.as_mut().unwrap().device = Device::Cuda(salt as u16),
         _ => description.pipeline.as_mut().unwrap().stages[0].kind = format!("k{salt}"),
     }
 }
 
 proptest! {
     #[test]
-    fn any_one_change_changes_the_key_and_is_named(which in 0usize..19, salt: u32) {
+    fn any_one_change_changes_the_key_and_is_named(which in 0usize..20, salt: u32) {
         let mut new = example();
         change_one(&mut new, which, salt);
         prop_assert_ne!(example().key(), new.key());
@@ -208,7 +215,7 @@ proptest! {
     }
 
     #[test]
-    fn a_description_survives_its_json(which in 0usize..19, salt: u32) {
+    fn a_description_survives_its_json(which in 0usize..20, salt: u32) {
         let mut description = example();
         change_one(&mut description, which, salt);
         let json = serde_json::to_string(&description).unwrap();

@@ -13,6 +13,7 @@ use crate::policy::Policy;
 pub(crate) struct Document {
     pub name: String,
     pub backend: Option<(String, Place)>,
+    pub device: Option<(String, Place)>,
     pub default_profile: Option<(String, Place)>,
     pub params: Vec<(Key, Node)>,
     pub profiles: Vec<(Key, Node)>,
@@ -59,7 +60,12 @@ pub(crate) const TOP_KEYS: &[(&str, &str, bool)] = &[
     ("version", "The version of this format: 1.", true),
     ("name", "The study's name.", true),
     ("default_profile", "The profile in use where `--profile` names none.", false),
-    ("backend", "The compute backend; `flex` by default.", false),
+    (
+        "backend",
+        "What computes: `flex`, the default, or `tch`, burn on libtorch, in a build with the feature `tch`.",
+        false,
+    ),
+    ("device", "What `tch` computes on: `cpu`, the default, or `cuda:N`.", false),
     ("params", "Values that `${name}` refers to.", false),
     ("profiles", "Values that replace those of `params`, by the name of the profile.", false),
     ("stages", "The stages by name, in any order.", true),
@@ -121,6 +127,7 @@ pub(crate) fn read(root: &Node, errors: &mut Vec<PipelineError>) -> Document {
                 document.default_profile = reader.text(key, node).map(|t| (t, node.place.clone()));
             }
             "backend" => document.backend = reader.text(key, node).map(|t| (t, node.place.clone())),
+            "device" => document.device = reader.text(key, node).map(|t| (t, node.place.clone())),
             "params" => document.params = reader.map(key, node),
             "profiles" => document.profiles = reader.map(key, node),
             "claims" => document.claims = Some((key.clone(), node.clone())),

@@ -11,6 +11,8 @@ mod yaml;
 use std::path::{Path, PathBuf};
 use std::{fs, io::Read};
 
+use dissim_api::Device;
+
 use crate::expand;
 use crate::graph::Study;
 use crate::registry::{self, Registry};
@@ -24,8 +26,6 @@ pub(crate) use yaml::{Data, Key, Node};
 
 /// The largest file that is read: far above any study, far below what would fill the memory.
 const LARGEST: u64 = 4 << 20;
-/// The compute backends of this build.
-const BACKENDS: [&str; 1] = ["flex"];
 
 /// What the command line says about a pipeline.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,13 +104,7 @@ fn parse(
     let mut parameters = document::parameters(&document, profile.as_deref(), errors);
     parameters.extend(overrides);
     let values = Values::new(&parameters, errors);
-    if let Some((backend, place)) = &document.backend
-        && !BACKENDS.contains(&backend.as_str())
-    {
-        let message = format!("no backend `{backend}` in this build");
-        let help = suggest_or_list(backend, &BACKENDS);
-        errors.push(PipelineError::new(place.clone(), message).help(help));
-    }
+    let (backend, device) = compute(&document, errors);
     let columns = registry.result_columns();
     let claims = results::read(
         document.claims.as_ref(),
@@ -135,12 +129,46 @@ fn parse(
         file: file.to_path_buf(),
         root,
         profile,
-        backend: document.backend.map_or_else(|| BACKENDS[0].to_owned(), |(name, _)| name),
+        backend,
+        device,
         claims,
         tables,
         stages,
         tasks,
     })
+}
+
+/// The backend and the device; `flex` on the CPU where the file names none.
+fn compute(document: &Document, errors: &mut Vec<PipelineError>) -> (String, Device) {
+    let mut device = Device::default();
+    if let Some((text, place)) = &document.device {
+        match text.parse() {
+            Ok(parsed) => device = parsed,
+            Err(message) => errors.push(PipelineError::new(place.clone(), message)),
+        }
+    }
+    let mut name = registry::BACKENDS[0];
+    if let Some((backend, place)) = &document.backend {
+        name = backend;
+        if !registry::BACKENDS.contains(&name) {
+            let message = format!("no backend `{name}`");
+            let help = suggest_or_list(name, &registry::BACKENDS);
+            errors.push(PipelineError::new(place.clone(), message).help(help));
+        } else if !registry::BUILT_BACKENDS.contains(&name) {
+            let message = format!("this build has no backend `{name}`");
+            let help = registry::HOW_TO_BUILD_BACKENDS;
+            errors.push(PipelineError::new(place.clone(), message).help(help));
+        }
+    }
+    // Whether the machine has that GPU is not asked: a task may run on another.
+    if let Some((_, place)) = document.device.as_ref().filter(|_| !device.is_cpu())
+        && name == "flex"
+    {
+        let message = format!("backend `flex` has no device `{device}`");
+        let help = "write `backend: tch` for a GPU, or leave `device` out";
+        errors.push(PipelineError::new(place.clone(), message).help(help));
+    }
+    (name.to_owned(), device)
 }
 
 /// The folder of the file, absolute where the system can tell.

@@ -179,6 +179,9 @@ fn the_top_of_the_file() {
         "backend_profile_claims",
         under_head(&[
             ("an unknown backend", "backend: flax\nstages: {}\n"),
+            ("an unknown device", "device: gpu\nstages: {}\n"),
+            ("a GPU that is none", "backend: flex\ndevice: cuda:one\nstages: {}\n"),
+            ("a GPU for the CPU's backend", "device: cuda:0\nstages: {}\n"),
             (
                 "a default profile that is not there",
                 "default_profile: quik\nprofiles: { quick: {} }\nstages: {}\n"

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::spec::InputSpec;
-use crate::{Event, Params, PipelineSummary, Progress, StageError, TaskSpec};
+use crate::{Device, Event, Params, PipelineSummary, Progress, StageError, TaskSpec};
 
 /// An input artifact: a read-only folder and the task that made it.
 pub type InputArtifact = InputSpec;
@@ -51,6 +51,7 @@ impl Context {
             scratch: scratch.to_path_buf(),
             project: output.to_path_buf(),
             backend: "flex".to_owned(),
+            device: Device::Cpu,
             pipeline: None,
         };
         Self::with_sink(spec, |_| {})
@@ -61,6 +62,13 @@ impl Context {
     pub fn with_input(mut self, name: &str, task: &str, path: &Path) -> Self {
         let artifact = InputSpec { task: task.to_owned(), path: path.to_path_buf() };
         self.spec.inputs.entry(name.to_owned()).or_default().push(artifact);
+        self
+    }
+
+    /// Computes on another backend than `flex`; for tests.
+    #[must_use]
+    pub fn with_backend(mut self, backend: &str) -> Self {
+        backend.clone_into(&mut self.spec.backend);
         self
     }
 
@@ -140,6 +148,12 @@ impl Context {
     #[must_use]
     pub fn backend(&self) -> &str {
         &self.spec.backend
+    }
+
+    /// What it computes on.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.spec.device
     }
 
     /// The shape of the pipeline, for kinds whose [`Traits`](crate::Traits) ask for it.

@@ -9,6 +9,7 @@
 
 mod code;
 mod context;
+mod device;
 mod error;
 pub mod files;
 pub mod formats;
@@ -18,6 +19,7 @@ mod stage;
 
 pub use code::Code;
 pub use context::{Context, InputArtifact};
+pub use device::Device;
 pub use error::{IoContext, StageError};
 pub use params::{ParamError, Params, resolve, schema};
 pub use spec::{Event, PipelineSummary, Progress, StageSummary, TaskSpec};

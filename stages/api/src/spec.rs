@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Params, StageError};
+use crate::{Device, Params, StageError};
 
 /// The whole of what a task's process is told: `dissim task SPEC` reads it as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct TaskSpec {
     pub project: PathBuf,
     /// The compute backend, such as `flex`.
     pub backend: String,
+    /// What it computes on.
+    #[serde(default)]
+    pub device: Device,
     /// For kinds that read it: the shape of the pipeline.
     pub pipeline: Option<PipelineSummary>,
 }

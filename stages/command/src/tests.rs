@@ -42,6 +42,7 @@ fn context(root: &TempDir, value: Value) -> Context {
         scratch: root.path().join("scratch"),
         project: root.path().join("project"),
         backend: "flex".to_owned(),
+        device: dissim_api::Device::Cpu,
         pipeline: None,
     };
     Context::with_sink(spec, |_| {})

@@ -21,7 +21,7 @@ use std::path::Path;
 
 use dissim_api::formats::{Dataset, EpochLog, RunInfo, SplitName, epoch_weights, read_json};
 use dissim_api::{Code, Context, Input, IoContext, ParamError, Params, Stage, StageError, Traits};
-use dissim_model::{Architecture, Engine, engine, weights};
+use dissim_model::{Architecture, Backend, Engine, engine, weights};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -83,7 +83,8 @@ impl Stage for Evaluate {
         let epochs = read_epochs(&model.join("epochs.jsonl"))?;
         let architecture = Architecture::of(&run.params)?;
         let weights = weights::read(&model.join("model.safetensors"), &architecture)?;
-        let mut network = engine::best(architecture, &weights, BATCH);
+        let backend = Backend::open(context.backend(), context.device())?;
+        let mut network = engine::best(architecture, &weights, BATCH, &backend);
         let names = SplitName::ALL.into_iter().filter(|n| *n != SplitName::Train);
         let total = names.clone().count() as u64;
         let mut splits = Vec::new();
@@ -92,7 +93,7 @@ impl Stage for Evaluate {
             context.progress(done, total, "split", name.as_str());
         }
         let tests = Tests::new(&dataset);
-        let (curve, selected) = tests.select(&model, architecture, &epochs)?;
+        let (curve, selected) = tests.select(&model, architecture, &backend, &epochs)?;
         let [id, ood] = [SplitName::IdTest, SplitName::OodTest].map(|name| {
             let predictions = splits.iter().find(|s| s.name == name).expect("all splits are there");
             Embedded::new(dataset.split(name), predictions)
@@ -130,11 +131,13 @@ impl Tests {
         &self,
         model: &Path,
         architecture: Architecture,
+        backend: &Backend,
         epochs: &[EpochLog],
     ) -> Result<(Vec<Option<f64>>, Vec<Selected>), StageError> {
         let network = |epoch: usize| -> Result<Box<dyn Engine>, StageError> {
             let path = model.join(epoch_weights(epoch as u32 + 1));
-            Ok(engine::best(architecture, &weights::read(&path, &architecture)?, BATCH))
+            let weights = weights::read(&path, &architecture)?;
+            Ok(engine::best(architecture, &weights, BATCH, backend))
         };
         let mut curve = Vec::new();
         for epoch in 0..epochs.len() {

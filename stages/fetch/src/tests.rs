@@ -165,6 +165,7 @@ fn progress_is_reported_while_decoding() {
         scratch: root.path().join("scratch"),
         project: root.path().to_path_buf(),
         backend: "flex".to_owned(),
+        device: dissim_api::Device::Cpu,
         pipeline: None,
     };
     let mut context =

@@ -1,7 +1,7 @@
 //! LeNet-5 on SIMD lanes: the training kernel of the `flex` backend.
 //!
-//! Every vector holds one value of as many samples as the CPU has lanes (16 with AVX-512, 8 with
-//! AVX2, 4 with NEON), chosen at run time. Convolution, pooling and activation are then the same
+//! Every vector holds one value of as many samples as the CPU has lanes (8 with AVX2, 4 with NEON, 1
+//! without either), chosen at run time. Convolution, pooling and activation are then the same
 //! straight line of multiply-adds on every CPU: no im2col, no gather, no shuffle. A batch is cut
 //! into groups of `LANES` samples, and an activation of `F` features is `[groups][F][LANES]`.
 //! Weights and gradients are one flat buffer each, in PyTorch's order ([`layout`]).

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use dissim_kernel::{Input, Network, Optimiser, OutputGradient, Outputs};
 
 use crate::architecture::Architecture;
+use crate::backend::Backend;
 use crate::plain::{Pass, Plain};
 
 /// One way to compute a network. The calls of a step, in their order: [`forward`](Self::forward),
@@ -39,13 +40,18 @@ pub trait Engine {
     fn weights_mut(&mut self) -> &mut [f32];
 }
 
-/// The kernel where it covers the architecture, plain burn where it does not; for batches of at
-/// most `batch_size`.
+/// On `flex` the kernel where it covers the architecture; plain burn everywhere else. For batches
+/// of at most `batch_size`.
 #[must_use]
-pub fn best(architecture: Architecture, weights: &[f32], batch_size: usize) -> Box<dyn Engine> {
+pub fn best(
+    architecture: Architecture,
+    weights: &[f32],
+    batch_size: usize,
+    backend: &Backend,
+) -> Box<dyn Engine> {
     match architecture.not_fused() {
-        None => fused(weights, batch_size),
-        Some(_) => plain(architecture, weights, &Device::flex()),
+        None if backend.fused() => fused(weights, batch_size),
+        _ => plain(architecture, weights, backend.device()),
     }
 }
 

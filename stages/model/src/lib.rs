@@ -5,12 +5,12 @@
 //! the kernel is tested against, and what computes every network that the kernel does not cover.
 
 pub mod architecture;
+pub mod backend;
 pub mod engine;
 mod plain;
 pub mod similarity;
-#[cfg(test)]
-mod tests;
 pub mod weights;
 
 pub use architecture::{Activation, Architecture, Model, Pooling};
+pub use backend::Backend;
 pub use engine::Engine;

@@ -104,6 +104,7 @@ pub(crate) fn groups(labels: &[u8], backgrounds: &[u32]) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dissim_api::formats::{Background, Compose, DatasetInfo, Glyphs, Split};
 
     #[test]
     fn an_order_is_a_permutation_of_its_own() {
@@ -115,6 +116,68 @@ mod tests {
         assert_ne!(first, order(1000, 4, 1));
         assert_eq!(first, order(1000, 3, 1));
         assert!(order(0, 1, 1).is_empty());
+    }
+
+    /// 200 training rows, two backgrounds a label.
+    fn dataset() -> Dataset {
+        let mut splits: [Split; 8] = Default::default();
+        for row in 0..200 {
+            let label = row % 10;
+            let background = label * 2 + row / 10 % 2;
+            splits[SplitName::Train as usize].push(row, background, [2, 2], label as u8);
+        }
+        let glyphs = || Glyphs { item: vec![28, 28], images: Vec::new(), labels: Vec::new() };
+        let background =
+            |i: u32| Background { source: i, owner: Some((i / 2) as u8), pool: Pool::Train };
+        Dataset {
+            info: DatasetInfo {
+                version: Dataset::VERSION,
+                params: Default::default(),
+                compose: Compose::Alpha,
+                digit_colour: [255; 3],
+                sizes: Default::default(),
+            },
+            train_glyphs: glyphs(),
+            test_glyphs: glyphs(),
+            background_pixels: Vec::new(),
+            backgrounds: (0..20).map(background).collect(),
+            splits,
+        }
+    }
+
+    #[test]
+    fn backgrounds_drawn_anew_stay_their_labels_own() {
+        let dataset = dataset();
+        let train = dataset.split(SplitName::Train);
+        let [first, second] = [1, 2].map(|epoch| resampled_backgrounds(&dataset, 0, epoch));
+        assert_eq!(first, resampled_backgrounds(&dataset, 0, 1));
+        assert_ne!(first, second);
+        assert_ne!(first, train.background);
+        for (background, &label) in first.iter().zip(&train.label) {
+            assert_eq!(background / 2, u32::from(label));
+        }
+    }
+
+    #[test]
+    fn the_oracle_draws_from_its_pool_alone() {
+        let mut dataset = dataset();
+        let error = fresh_backgrounds(&dataset, 0, 1).unwrap_err();
+        assert_eq!(
+            error.what,
+            "`method: oracle` needs backgrounds of its own, or a validation pool"
+        );
+        for background in [7, 11, 13] {
+            dataset.backgrounds[background].pool = Pool::Validation;
+        }
+        let mut drawn = fresh_backgrounds(&dataset, 0, 1).unwrap();
+        assert_eq!(drawn.len(), 200);
+        assert_ne!(drawn, fresh_backgrounds(&dataset, 0, 2).unwrap());
+        drawn.sort_unstable();
+        drawn.dedup();
+        assert_eq!(drawn, [7, 11, 13]);
+        // A pool of its own comes first.
+        dataset.backgrounds[5].pool = Pool::Fresh;
+        assert!(fresh_backgrounds(&dataset, 0, 1).unwrap().iter().all(|b| *b == 5));
     }
 
     #[test]

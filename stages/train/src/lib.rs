@@ -9,13 +9,13 @@ mod initial;
 pub mod methods;
 mod params;
 mod sampler;
-#[cfg(test)]
-mod tests;
 mod training;
 
 use dissim_api::{Code, Context, Input, ParamError, Params, Stage, StageError, Traits};
 use serde_json::Value;
 
+/// The compute backends of this build, for the runner.
+pub use dissim_model::backend;
 pub use params::{
     Embed, EngineKind, Lambda, LambdaSchedule, LrSchedule, Method, Optimiser, Pairs, Sampler,
     TauLoss, TauSpace, TrainParams,

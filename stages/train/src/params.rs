@@ -104,7 +104,7 @@ pub struct TrainParams {
     /// Seed of the weights and of the order of batches: the same for every method.
     #[serde(default)]
     pub seed: u64,
-    /// What computes a step.
+    /// What computes a step on `backend: flex`. With `backend: tch` it is always burn on libtorch.
     #[serde(default)]
     pub engine: EngineKind,
 }

@@ -2,11 +2,10 @@
 
 use std::fs;
 
-use burn::tensor::Device;
 use dissim_api::formats::{Dataset, EpochLog, PIXELS, RunInfo, SplitName, write_json};
 use dissim_api::{Context, IoContext, StageError};
 use dissim_kernel::{Input, Mix, Optimiser, OutputGradient};
-use dissim_model::{Architecture, Engine, engine, weights};
+use dissim_model::{Architecture, Backend, Engine, engine, weights};
 
 use crate::batches;
 use crate::checkpoint::{Checkpoint, State, Store};
@@ -50,6 +49,7 @@ impl Samples {
 /// `run.json`.
 pub(crate) fn run(context: &mut Context) -> Result<(), StageError> {
     let params: TrainParams = context.params()?;
+    let backend = Backend::open(context.backend(), context.device())?;
     let dataset = Dataset::read(context.input("data")?)?;
     if dataset.split(SplitName::Train).is_empty() {
         return Err(StageError::new("the data set has no training images"));
@@ -65,7 +65,7 @@ pub(crate) fn run(context: &mut Context) -> Result<(), StageError> {
     };
     let store = Store::new(context.scratch(), setting.architecture);
     let Checkpoint { state, mut epochs } = start(context, &store, &run, setting);
-    let mut trainer = Trainer::new(setting, state);
+    let mut trainer = Trainer::new(setting, state, &backend);
     let id_val = Samples::compose(&dataset, SplitName::IdVal);
     let bg_val = Samples::compose(&dataset, SplitName::BgVal);
     let batch_size = params.batch_size as usize;
@@ -118,13 +118,14 @@ struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     /// Goes on from `state`.
-    fn new(setting: Setting<'a>, state: State) -> Self {
+    fn new(setting: Setting<'a>, state: State, backend: &Backend) -> Self {
         let State { weights, optimiser, method } = state;
         let Setting { params, dataset, architecture } = setting;
         let mut engine = match params.engine {
-            EngineKind::Plain => engine::plain(architecture, &weights, &Device::flex()),
-            EngineKind::Fused => engine::fused(&weights, params.batch_size as usize),
-            EngineKind::Auto => engine::best(architecture, &weights, params.batch_size as usize),
+            EngineKind::Plain => engine::plain(architecture, &weights, backend.device()),
+            EngineKind::Fused | EngineKind::Auto => {
+                engine::best(architecture, &weights, params.batch_size as usize, backend)
+            }
         };
         let mut objective = methods::objective(setting);
         objective.restore(&method);

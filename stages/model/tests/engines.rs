@@ -1,11 +1,18 @@
 //! The kernel against burn, and burn's activations and poolings against finite differences.
+//!
+//! With the feature `tch` burn computes on libtorch: see libtorch.sh.
 
 use burn::tensor::Device;
-use dissim_kernel::{Input, Mix, OutputGradient, PIXELS};
+use dissim_kernel::{Input, Mix, Optimiser, OutputGradient, PIXELS, Rule};
+use dissim_model::engine::{Engine, fused, plain};
+use dissim_model::{Activation, Architecture, Backend, Model, Pooling};
 use proptest::prelude::*;
 
-use crate::engine::{Engine, fused, plain};
-use crate::{Activation, Architecture, Model, Pooling};
+/// What plain burn computes on: built with the feature `tch`, these are the tests of libtorch.
+fn device() -> Device {
+    let name = if cfg!(feature = "tch") { "tch" } else { "flex" };
+    Backend::open(name, dissim_api::Device::Cpu).unwrap().device().clone()
+}
 
 /// Bytes from a seed and a place, by blake3.
 fn noise(seed: u64, i: usize) -> u8 {
@@ -20,7 +27,7 @@ fn signed(seed: u64, i: usize) -> f32 {
 /// Weights as PyTorch scales them.
 fn weights(network: &Architecture, seed: u64) -> Vec<f32> {
     let parameters = network.parameters().into_iter();
-    let of = |p: crate::architecture::Parameter| {
+    let of = |p: dissim_model::architecture::Parameter| {
         let bound = (p.fan_in as f32).sqrt().recip();
         p.range.map(move |i| signed(seed, i + 7) * bound)
     };
@@ -73,7 +80,7 @@ proptest! {
             [before, all, engine.gradient().to_vec()].concat()
         };
         let found = pass(&mut *fused(&weights, 64));
-        let mut burn = plain(network, &weights, &Device::flex());
+        let mut burn = plain(network, &weights, &device());
         let same = (0..30).any(|draw| {
             burn.weights_mut().copy_from_slice(&nudged(&weights, draw));
             let expected = pass(&mut *burn);
@@ -117,7 +124,7 @@ fn every_network_follows_its_gradient() {
                 let (images, rows) = (images(n, 5), [0, 1, 2]);
                 let gradient = answer(n, network.embedding(), 3);
                 let start = weights(&network, 11);
-                let mut engine = plain(network, &start, &Device::flex());
+                let mut engine = plain(network, &start, &device());
                 engine.keep_features();
                 engine.forward(Input { images: &images, rows: &rows, mix: None });
                 engine.backward(&gradient);
@@ -134,4 +141,93 @@ fn every_network_follows_its_gradient() {
             }
         }
     }
+}
+
+/// 100 steps from the same weights on the same batches of another engine: the weights, and the
+/// mean cross-entropy of all images.
+fn hundred_steps(engine: &mut dyn Engine, rule: Rule, lr: f64) -> (Vec<f32>, f64) {
+    const IMAGES: u32 = 256;
+    let images = images(IMAGES as usize, 77);
+    let label = |row: u32| usize::from(images[row as usize * PIXELS]) % 10;
+    let mut optimiser = Optimiser::new(rule, lr, engine.weights().len());
+    let mut gradient = OutputGradient::default();
+    for step in 0..100 {
+        let rows: Vec<u32> = (0..32).map(|i| (step * 32 + i * 7) % IMAGES).collect();
+        let outputs = engine.forward(Input { images: &images, rows: &rows, mix: None });
+        gradient.reset(rows.len(), outputs.width);
+        let answers = gradient.logits_mut().chunks_exact_mut(10);
+        for (i, (answer, &row)) in answers.zip(&rows).enumerate() {
+            let logits = outputs.logits(i);
+            let sum: f32 = logits.iter().map(|l| l.exp()).sum();
+            for (c, a) in answer.iter_mut().enumerate() {
+                *a = (logits[c].exp() / sum - f32::from(c == label(row))) / rows.len() as f32;
+            }
+        }
+        engine.backward(&gradient);
+        engine.update(&mut optimiser);
+    }
+    let rows: Vec<u32> = (0..IMAGES).collect();
+    let mut loss = 0.0;
+    for rows in rows.chunks(32) {
+        let outputs = engine.predict(&images, rows);
+        for (i, &row) in rows.iter().enumerate() {
+            let logits = outputs.logits(i);
+            let sum: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
+            loss += (sum.ln() - f64::from(logits[label(row)])) / f64::from(IMAGES);
+        }
+    }
+    (engine.weights().to_vec(), loss)
+}
+
+/// How far two runs of a hundred steps end from each other, as a share of how far they went, and
+/// the difference of their losses.
+fn parted(start: &[f32], engines: [Box<dyn Engine>; 2], rule: Rule, lr: f64) -> (f64, f64) {
+    let [(a, loss), (b, other)] = engines.map(|mut e| hundred_steps(&mut *e, rule, lr));
+    let distance = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+    };
+    let share = distance(&a, &b) / distance(&a, start);
+    eprintln!("{rule:?}: {share:.2e} of the way apart, loss {loss} and {other}");
+    (share, (loss - other).abs())
+}
+
+const RULES: [(Rule, f64); 2] = [(Rule::Sgd { momentum: 0.9 }, 0.01), (Rule::Adam, 0.001)];
+
+/// Plain burn, on libtorch too, goes where the kernel goes. Not to the last digit: where a unit is 0
+/// to rounding the two take different sides of a kink, and go on from there.
+#[test]
+fn a_hundred_steps_end_at_the_same_place() {
+    let network = Architecture::default();
+    let start = weights(&network, 4);
+    for (rule, lr) in RULES {
+        let engines = [fused(&start, 32), plain(network, &start, &device())];
+        let (share, loss) = parted(&start, engines, rule, lr);
+        assert!(share < 0.4 && loss < 0.02, "{rule:?}: {share} of the way apart, loss {loss}");
+    }
+}
+
+/// A network without kinks: libtorch goes where flex goes to rounding, a hundred steps long.
+#[cfg(feature = "tch")]
+#[test]
+fn a_hundred_smooth_steps_on_libtorch_end_where_flex_ends() {
+    let network = Architecture {
+        activation: Activation::Tanh,
+        pooling: Pooling::Average,
+        ..Architecture::default()
+    };
+    let start = weights(&network, 4);
+    for (rule, lr) in RULES {
+        let engines = [Backend::flex().device(), &device()].map(|d| plain(network, &start, d));
+        let (share, loss) = parted(&start, engines, rule, lr);
+        assert!(share < 1e-3 && loss < 1e-4, "{rule:?}: {share} of the way apart, loss {loss}");
+    }
+}
+
+#[cfg(feature = "tch")]
+#[test]
+fn a_gpu_that_is_not_there_is_said() {
+    // Further than any machine's GPUs go.
+    let error = Backend::open("tch", dissim_api::Device::Cuda(999)).unwrap_err();
+    assert!(error.what.starts_with("no GPU for `device: cuda:999`: libtorch finds "), "{error}");
+    assert!(dissim_model::backend::library("tch").unwrap().starts_with("libtorch 2."));
 }

@@ -1,4 +1,6 @@
 //! Whole runs on a small generated data set: what counts here does not depend on pixels.
+//!
+//! With the feature `tch` they run on libtorch: see stages/model/libtorch.sh.
 
 use std::fs;
 use std::path::Path;
@@ -8,11 +10,9 @@ use dissim_api::formats::{
     SplitName, Told, epoch_weights,
 };
 use dissim_api::{Context, Stage};
+use dissim_train::Train;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-use crate::Train;
-use crate::batches::{fresh_backgrounds, resampled_backgrounds};
 
 /// 200 glyphs, a cross at the label's place over noise of their own, on two backgrounds a label;
 /// 200 training rows, 20 held out.
@@ -53,6 +53,9 @@ fn write_dataset(folder: &Path, params: Value) {
     dataset.write(folder).unwrap();
 }
 
+/// What the tests train on: built with the feature `tch`, they are the tests of libtorch.
+const BACKEND: &str = if cfg!(feature = "tch") { "tch" } else { "flex" };
+
 /// A folder with a data set, an output and a scratch folder.
 struct Bench(TempDir);
 
@@ -73,15 +76,17 @@ impl Bench {
 
     /// Trains with these parameters into output folder `name`; returns the epochs.
     fn train(&self, name: &str, with: Value) -> Vec<EpochLog> {
+        self.train_on(BACKEND, name, with)
+    }
+
+    fn train_on(&self, backend: &str, name: &str, with: Value) -> Vec<EpochLog> {
         let output = self.0.path().join(name);
         fs::create_dir_all(&output).unwrap();
         let params = Train.resolve(with.as_object().unwrap()).unwrap();
         let scratch = self.0.path().join("scratch");
-        let mut context = Context::for_test("train", params, &output, &scratch).with_input(
-            "data",
-            "dataset",
-            &self.0.path().join("data"),
-        );
+        let mut context = Context::for_test("train", params, &output, &scratch)
+            .with_backend(backend)
+            .with_input("data", "dataset", &self.0.path().join("data"));
         Train.run(&mut context).unwrap();
         let text = fs::read_to_string(output.join("epochs.jsonl")).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -249,20 +254,6 @@ fn a_checkpoint_on_another_data_set_is_not_used() {
 }
 
 #[test]
-fn backgrounds_drawn_anew_stay_their_labels_own() {
-    let bench = Bench::new();
-    let dataset = Dataset::read(&bench.0.path().join("data")).unwrap();
-    let split = dataset.split(SplitName::Train);
-    let [first, second] = [1, 2].map(|epoch| resampled_backgrounds(&dataset, 0, epoch));
-    assert_eq!(first, resampled_backgrounds(&dataset, 0, 1));
-    assert_ne!(first, second);
-    assert_ne!(first, split.background);
-    for (background, &label) in first.iter().zip(&split.label) {
-        assert_eq!(background / 2, u32::from(label));
-    }
-}
-
-#[test]
 fn a_weight_of_zero_gives_the_bytes_of_erm() {
     let bench = Bench::new();
     for (engine, method) in [
@@ -304,32 +295,12 @@ fn the_sieve_works_on_both_engines_and_on_alexnet() {
 }
 
 #[test]
-fn the_oracle_draws_from_its_pool_alone() {
-    let bench = Bench::new();
-    let mut dataset = Dataset::read(&bench.0.path().join("data")).unwrap();
-    let error = fresh_backgrounds(&dataset, 0, 1).unwrap_err();
-    assert_eq!(error.what, "`method: oracle` needs backgrounds of its own, or a validation pool");
-    for background in [7, 11, 13] {
-        dataset.backgrounds[background].pool = Pool::Validation;
-    }
-    let mut drawn = fresh_backgrounds(&dataset, 0, 1).unwrap();
-    assert_eq!(drawn.len(), 200);
-    assert_ne!(drawn, fresh_backgrounds(&dataset, 0, 2).unwrap());
-    drawn.sort_unstable();
-    drawn.dedup();
-    assert_eq!(drawn, [7, 11, 13]);
-    // A pool of its own comes first.
-    dataset.backgrounds[5].pool = Pool::Fresh;
-    assert!(fresh_backgrounds(&dataset, 0, 1).unwrap().iter().all(|b| *b == 5));
-}
-
-#[test]
 fn both_engines_learn_the_same() {
     let bench = Bench::new();
     // Adam turns a gradient of almost 0 into a whole step, so rounding shows in the end; what the
     // two compute in one step is compared to 1e-4 in dissim-model.
     let with = |engine: &str| json!({"epochs": 2, "batch_size": 64, "engine": engine});
-    let fused = bench.train("fused", with("fused"));
+    let fused = bench.train_on("flex", "fused", with("fused"));
     bench.clear();
     let plain = bench.train("plain", with("plain"));
     for (a, b) in fused.iter().zip(&plain) {
