@@ -7,6 +7,7 @@ use dissim_api::{ParamError, Params, Stage};
 use serde_json::Value;
 
 pub use dissim_claims::{Columns as ResultColumns, Judgement, Verdict};
+pub use dissim_report::PROVENANCE_SLOT;
 
 /// The stage kinds that pipeline.yaml may name.
 #[derive(Clone)]

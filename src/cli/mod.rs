@@ -8,9 +8,11 @@ mod complete;
 mod diff;
 mod graph;
 mod plan;
+mod report;
 mod run;
 mod runs;
 mod schema;
+mod serve;
 mod show;
 mod status;
 mod target;
@@ -71,6 +73,10 @@ enum Command {
     Log(show::LogArgs),
     /// The pipeline as mermaid or dot.
     Graph(graph::GraphArgs),
+    /// Figures, tables, verdicts and index.html from what is cached; trains nothing.
+    Report(report::ReportArgs),
+    /// The report as a live page on this machine, while a run goes on.
+    Serve(serve::ServeArgs),
     /// What the runs say of the study's claims: verdict, effect, interval, corrected p.
     Claims(claims::ClaimsArgs),
     /// Two tasks side by side: parameters, inputs, outputs, metrics.
@@ -137,6 +143,8 @@ pub fn main() -> ExitCode {
         Command::Why(args) => why::why(&cli, args, &registry),
         Command::Show(args) => show::show(&cli, args, &registry),
         Command::Log(args) => show::log(&cli, args, &registry),
+        Command::Report(args) => report::report(&cli, args, &registry),
+        Command::Serve(args) => serve::serve(&cli, args, &registry),
         Command::Claims(args) => claims::claims(&cli, args, &registry),
         Command::Plan(args) => plan::plan(&cli, args, &registry),
         Command::Diff(args) => diff::diff(&cli, args, &registry),

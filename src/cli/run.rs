@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Cli, Failure, Result, Selection, print, target, watch};
 use crate::execute::{
-    self, Cancel, Console, Events, Fancy, Logs, OnFailure, Plain, RunOptions, Several, Summary,
+    self, Cancel, Console, Events, Fancy, Live, Logs, OnFailure, Plain, RunOptions, Several, Summary,
     Trace,
 };
 use crate::graph::Study;
@@ -96,14 +96,15 @@ fn once(args: &RunArgs, study: &Study, store: &Store, cancel: &'static Cancel) -
         logs: if args.output_logs { Logs::All } else { Logs::OfFailures },
         program: std::env::current_exe()?,
     };
-    let mut console = console(args)?;
+    let mut console = console(args, store)?;
     let start = std::time::Instant::now();
     let recorder = Recorder::start(study);
     let summary = execute::run(study, store, &options, cancel, &mut console)?;
-    let page = publish::publish(study, store, &summary)?;
-    if let Err(error) = recorder.finish(study, store, &summary) {
+    let record = recorder.finish(study, store, &summary);
+    if let Err(error) = &record {
         eprintln!("warning: the run could not be recorded: {error}");
     }
+    let page = publish::publish(study, store, &summary, record.as_ref().ok())?;
     report(&summary);
     let line = last_line(&summary, start.elapsed().as_secs_f64(), page.as_deref());
     if args.json {
@@ -121,7 +122,7 @@ fn once(args: &RunArgs, study: &Study, store: &Store, cancel: &'static Cancel) -
 }
 
 /// The one line that people read.
-fn last_line(summary: &Summary, seconds: f64, page: Option<&Path>) -> String {
+pub(super) fn last_line(summary: &Summary, seconds: f64, page: Option<&Path>) -> String {
     let page = page.map(|p| format!(" | {}", p.display())).unwrap_or_default();
     let skipped = match summary.skipped {
         0 => String::new(),
@@ -136,8 +137,8 @@ fn last_line(summary: &Summary, seconds: f64, page: Option<&Path>) -> String {
 }
 
 /// Who is told what happens.
-fn console(args: &RunArgs) -> Result<Several> {
-    let mut consoles: Vec<Box<dyn Console>> = Vec::new();
+fn console(args: &RunArgs, store: &Store) -> Result<Several> {
+    let mut consoles: Vec<Box<dyn Console>> = vec![Box::new(Live::new(store))];
     if args.json {
         consoles.push(Box::new(Events));
     } else if io::stderr().is_terminal() {
@@ -152,7 +153,7 @@ fn console(args: &RunArgs) -> Result<Several> {
 }
 
 /// The cores that were asked for, or all, and all the memory there is.
-fn machine(jobs: Option<NonZeroUsize>) -> Resources {
+pub(super) fn machine(jobs: Option<NonZeroUsize>) -> Resources {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let cpus = u32::try_from(jobs.map_or(cores, NonZeroUsize::get)).unwrap_or(u32::MAX);
     let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
@@ -165,7 +166,7 @@ fn machine(jobs: Option<NonZeroUsize>) -> Resources {
 }
 
 /// What to do after a failure or an interruption.
-fn report(summary: &Summary) {
+pub(super) fn report(summary: &Summary) {
     if summary.interrupted {
         eprintln!("interrupted: what was finished is kept; run again to go on");
     } else if !summary.failed.is_empty() {

@@ -23,6 +23,12 @@ use serde_json::Value;
 use tables::Grid;
 pub use tables::{Best, Format, TableSpec, check_table};
 
+/// Where the page has room for what only the runner knows: the run and the records behind it. The page
+/// holds this text once; when it is published, `null` becomes the provenance, so that the artifact
+/// itself depends on results alone.
+pub const PROVENANCE_SLOT: &str =
+    r#"<script type="application/json" id="provenance">null</script>"#;
+
 /// `with:` of a `report` stage: nothing to choose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
