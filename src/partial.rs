@@ -43,7 +43,8 @@ pub fn of(study: &Study, states: &[State]) -> Result<Partial, Nothing> {
         there[task] = matches!(states[task], State::Hit(_)) || {
             let stage = study.stage_of(task);
             let inputs = stage.stage.inputs();
-            let gathers = stage.stage.traits().published || inputs.iter().any(|i| i.arity == Arity::Many);
+            let gathers =
+                stage.stage.traits().published || inputs.iter().any(|i| i.arity == Arity::Many);
             let needs = gathers.then(|| gathered(&study.tasks[task].needs, inputs, &there));
             match needs.flatten() {
                 Some(needs) => {
@@ -60,7 +61,9 @@ pub fn of(study: &Study, states: &[State]) -> Result<Partial, Nothing> {
     let missing = study
         .stages
         .iter()
-        .map(|s| (s.name.clone(), (there[s.tasks.clone()].iter().filter(|t| **t).count(), s.tasks.len())))
+        .map(|s| {
+            (s.name.clone(), (there[s.tasks.clone()].iter().filter(|t| **t).count(), s.tasks.len()))
+        })
         .filter(|(_, (have, of))| have < of)
         .collect::<BTreeMap<_, _>>();
     match targets.is_empty() {
@@ -94,7 +97,10 @@ fn first_gap(study: &Study, published: &[TaskId], there: &[bool]) -> String {
         if !there[task] && !gathers {
             return format!("`{}`", study.stage_of(task).name);
         }
-        line.extend(study.tasks[task].needs.iter().filter_map(|n| n.tasks.first()));
+        let inputs = study.stage_of(task).stage.inputs();
+        let required = |n: &&Need| inputs.iter().any(|i| i.name == n.input && i.required);
+        let needs = study.tasks[task].needs.iter().filter(required);
+        line.extend(needs.filter_map(|n| n.tasks.first()));
     }
     "what the report needs".to_owned()
 }

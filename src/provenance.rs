@@ -60,7 +60,11 @@ pub fn of(study: &Study, store: &Store, published: &BTreeSet<TaskId>, behind: Be
             continue;
         };
         let ran = behind.computed.contains(&id);
-        if ran { count.ran += 1 } else { count.cached += 1 }
+        if ran {
+            count.ran += 1
+        } else {
+            count.cached += 1
+        }
         if let Some(record) = store.record(key).filter(|_| wanted[id]) {
             tasks.insert(task.name.clone(), entry(study, store, id, &record, ran));
         }

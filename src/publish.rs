@@ -59,8 +59,7 @@ pub fn publish(
     let before: BTreeMap<String, Published> =
         fs::read(&memory).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
     let tasks: BTreeSet<TaskId> = published.iter().flat_map(|s| s.tasks.clone()).collect();
-    let behind =
-        Behind { keys: &summary.keys, computed: &summary.computed, run, live: None };
+    let behind = Behind { keys: &summary.keys, computed: &summary.computed, run, live: None };
     let mut after = BTreeMap::new();
     for (path, entry) in &wanted {
         let target = folder.join(path);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dissim_api::{ParamError, Params, Stage};
 use serde_json::Value;
 
-pub use dissim_claims::{Columns as ResultColumns, Judgement, Verdict};
+pub use dissim_claims::{Columns as ResultColumns, Judgement, Mcnemar, Verdict};
 pub use dissim_report::PROVENANCE_SLOT;
 
 /// The stage kinds that pipeline.yaml may name.

@@ -80,15 +80,14 @@ impl Server {
         }
         let path = request.url().split(['?', '#']).next().unwrap_or_default();
         // A writer that panicked left what was there before.
-        let content = self.content.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let content =
+            self.content.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         match path {
             "/" | "/index.html" => {
                 let page = content.page.as_deref().unwrap_or(WAITING);
                 typed(200, page.as_bytes().to_vec(), "text/html; charset=utf-8")
             }
-            "/live.json" => {
-                typed(200, content.state.to_string().into_bytes(), "application/json")
-            }
+            "/live.json" => typed(200, content.state.to_string().into_bytes(), "application/json"),
             other => match content.files.files.get(other.trim_start_matches('/')) {
                 Some(entry) => match std::fs::read(self.store.object(&entry.digest)) {
                     Ok(bytes) => typed(200, bytes, kind(other)),

@@ -80,7 +80,9 @@ pub(super) fn available(study: &Study, store: &Store) -> Result<Partial> {
     planner.save()?;
     partial::of(study, &states).map_err(|nothing| {
         let help = match nothing {
-            Nothing::NoReport => "add `report: { kind: report, needs: { results: .. } }`".to_owned(),
+            Nothing::NoReport => {
+                "add `report: { kind: report, needs: { results: .. } }`".to_owned()
+            }
             Nothing::NoRuns(_) => format!("dissim run{}", profile(study)),
         };
         Failure::Input(format!("error: {nothing}\n  help: {help}\n"))
@@ -125,7 +127,8 @@ pub(super) fn profile(study: &Study) -> String {
 pub(super) fn open(what: impl AsRef<Path>) -> Result<()> {
     let what = what.as_ref();
     let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
-    let browser = std::env::var("BROWSER").ok().filter(|b| !b.is_empty() && !b.contains(['%', ':']));
+    let browser =
+        std::env::var("BROWSER").ok().filter(|b| !b.is_empty() && !b.contains(['%', ':']));
     let program = browser.unwrap_or_else(|| program.to_owned());
     let started = Command::new(&program)
         .arg(what)

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::{Cli, Failure, Result, Selection, print, target, watch};
 use crate::execute::{
-    self, Cancel, Console, Events, Fancy, Live, Logs, OnFailure, Plain, RunOptions, Several, Summary,
-    Trace,
+    self, Cancel, Console, Events, Fancy, Live, Logs, OnFailure, Plain, RunOptions, Several,
+    Summary, Trace,
 };
 use crate::graph::Study;
 use crate::history::Recorder;

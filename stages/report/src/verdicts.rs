@@ -37,21 +37,37 @@ pub(crate) fn write(
 
 /// The verdicts as a table.
 fn markdown(judgements: &[Judgement]) -> String {
-    let mut out = "| claim | verdict | effect | 95 % interval | p | corrected p | n |\n|:--|:--|--:|:-:|--:|--:|--:|\n".to_owned();
+    let mut out = "| claim | verdict | effect | 95 % interval | p | corrected p | P(A > B) | n |\n|:--|:--|--:|:-:|--:|--:|--:|--:|\n".to_owned();
+    let mut notes = String::new();
     for judgement in judgements {
         let p = |p: Option<f64>| p.map_or("-".to_owned(), |p| format!("{p:.4}"));
         out += &format!(
-            "| {} | {} | {} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
             text::markdown(&judgement.says),
             judgement.verdict.as_str(),
             effect(judgement),
             interval(judgement),
             p(judgement.p),
             p(judgement.p_holm),
+            judgement.superiority.map_or("-".to_owned(), |p| format!("{p:.2}")),
             judgement.n,
         );
+        let dead = judgement.mcnemar.map(|m| {
+            format!(
+                "a alone in {} pairs, b alone in {}: exact McNemar p {:.4}",
+                m.only_a, m.only_b, m.p
+            )
+        });
+        for note in dead.iter().chain(&judgement.note) {
+            let (says, note) = (text::markdown(&judgement.says), text::markdown(note));
+            notes += &format!("- {says}: {note}.\n");
+        }
     }
-    out + "\nEffect: mean paired difference in points, or mean slope a step of the axis; BCa bootstrap interval; two-sided sign-flip p, corrected by Holm over all claims.\n"
+    if !notes.is_empty() {
+        notes = format!("\n{notes}");
+    }
+    out + &notes
+        + "\nEffect: mean paired difference in points, or mean slope a step of the axis; BCa bootstrap interval; two-sided sign-flip p, corrected by Holm over all claims; P(A > B): the share of pairs in which a exceeds b.\n"
 }
 
 /// The effect as people read it: points for fractions, else the number.
