@@ -158,7 +158,7 @@ function charts() {
 // Methods at the N where most were run, the best first.
 function ranking(host, main, label, metric) {
   const count = (n) => distinct(main.filter((r) => r.n_bg === n).map((r) => r.method)).length;
-  const n = distinct(main.map((r) => r.n_bg)).sort((a, b) => count(b) - count(a))[0];
+  const n = distinct(main.map((r) => r.n_bg)).sort((a, b) => count(b) - count(a) || b - a)[0];
   if (n === undefined || count(n) < 3) return;
   const here = main.filter((r) => r.n_bg === n && typeof r[metric] === "number");
   const mean = (m) => summary(here.filter((r) => r.method === m).map((r) => r[metric])).mean;
@@ -236,7 +236,7 @@ function filter() {
   let shown = 0;
   for (const row of $("runs").tBodies[0].rows) {
     const text = row.textContent.toLowerCase();
-    const hit = words.every((w) => { const at = w.indexOf("="); return at > 0 ? show(row.run[w.slice(0, at)]) === w.slice(at + 1) : text.includes(w.toLowerCase()); });
+    const hit = words.every((w) => { const at = w.indexOf("="); return at > 0 ? w.slice(at + 1).split("|").includes(show(row.run[w.slice(0, at)])) : text.includes(w.toLowerCase()); });
     row.hidden = !hit; shown += hit;
   }
   $("count").textContent = `${shown} of ${DATA.runs.rows.length} runs`;

@@ -1,7 +1,7 @@
 //! index.html: one page that needs no network.
 
 use dissim_api::{PipelineSummary, StageError};
-use dissim_claims::{Judgement, Verdict};
+use dissim_claims::Verdict;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::rivals::{Rival, Rivals};
 use crate::runs::Run;
 use crate::tables::{Cell, Grid};
 use crate::text;
-use crate::verdicts;
+use crate::verdicts::{self, Judged};
 
 const TEMPLATE: &str = include_str!("page.html");
 const CSS: &str = include_str!("page.css");
@@ -22,7 +22,7 @@ const JS: &str = include_str!("page.js");
 /// Everything the page shows.
 pub(crate) struct Page {
     pub pipeline: Option<PipelineSummary>,
-    pub verdicts: Vec<Judgement>,
+    pub verdicts: Vec<Judged>,
     pub grids: Vec<Grid>,
     pub headline: Vec<String>,
     pub figures: Vec<Figure>,
@@ -116,10 +116,10 @@ fn script(value: &Value) -> String {
 }
 
 /// How many claims have each verdict.
-fn tally(judgements: &[Judgement]) -> Vec<Value> {
+fn tally(judged: &[Judged]) -> Vec<Value> {
     let verdicts = [Verdict::Supported, Verdict::Refuted, Verdict::Inconclusive, Verdict::NotRun];
     let count = |verdict: Verdict| {
-        let n = judgements.iter().filter(|j| j.verdict == verdict).count();
+        let n = judged.iter().filter(|j| j.judgement.verdict == verdict).count();
         json!({ "n": n, "verdict": verdict.as_str(), "class": class(verdict) })
     };
     verdicts.map(count).into()
@@ -130,8 +130,9 @@ fn class(verdict: Verdict) -> String {
 }
 
 /// A claim as the page shows it.
-fn verdict(judgement: &Judgement) -> Value {
+fn verdict(Judged { judgement, filter }: &Judged) -> Value {
     json!({
+        "filter": filter,
         "id": judgement.id,
         "says": judgement.says,
         "verdict": judgement.verdict.as_str(),
