@@ -8,7 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, RwLock};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tiny_http::{Header, Method, Request, Response, StatusCode};
 
 use crate::store::{Store, Tree};
@@ -43,7 +43,9 @@ impl Server {
         let http = tiny_http::Server::http((Ipv4Addr::LOCALHOST, port))
             .map_err(|e| e.downcast::<io::Error>().map_or_else(io::Error::other, |e| *e))?;
         let address = http.server_addr().to_ip().ok_or_else(|| io::Error::other("no address"))?;
-        Ok(Self { http, address, content: Arc::default(), store: store.clone() })
+        let state = json!({ "version": 0, "tasks": 0, "done": 0, "running": {}, "failed": {} });
+        let content = Arc::new(RwLock::new(Content { state, ..Content::default() }));
+        Ok(Self { http, address, content, store: store.clone() })
     }
 
     /// Where it listens.

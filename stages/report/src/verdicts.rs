@@ -147,10 +147,11 @@ mod tests {
 
     #[test]
     fn a_claim_leads_to_its_runs() {
-        let claim: Claim = serde_json::from_value(json!({ "id": "x", "says": "y", "expect": "greater",
+        let claim: Claim =
+            serde_json::from_value(json!({ "id": "x", "says": "y", "expect": "greater",
             "compare": { "metric": "ood_acc", "a": { "method": "dissimilarity", "lambda": 1.25 },
                          "b": { "method": "erm" }, "at": { "n_bg": [8, 16] } } }))
-        .unwrap();
+            .unwrap();
         assert_eq!(filter(&claim), "lambda=1.25|- method=dissimilarity|erm n_bg=8|16");
     }
 }
