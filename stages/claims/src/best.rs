@@ -59,7 +59,8 @@ pub(crate) fn found(best: &Best, expect: Expect, rows: &[Row]) -> Result<Found, 
 /// The different values of the named columns among the runs.
 fn settings(best: &Best, rows: &[Row]) -> Vec<Selection> {
     let mut found: BTreeMap<String, Selection> = BTreeMap::new();
-    for row in rows.iter().filter(|row| runs::matches(row, &best.of)) {
+    let named: Vec<String> = best.is.keys().cloned().collect();
+    for row in rows.iter().filter(|row| runs::matches_naming(row, &best.of, &named)) {
         let value = |name: &String| row.get(name).cloned().unwrap_or(Value::Null);
         let setting: Selection = best.is.keys().map(|name| (name.clone(), value(name))).collect();
         let key = setting.values().map(runs::key).collect::<Vec<_>>().join("\n");

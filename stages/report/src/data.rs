@@ -7,7 +7,7 @@ use dissim_statistics::{share, student};
 use polars::prelude::*;
 use serde_json::{Value, json};
 
-use crate::runs::{Run, distinct, generic, main_lambda, sweep, table};
+use crate::runs::{Run, VARIANT, distinct, generic, main_lambda, sweep, table};
 
 /// Columns of `epochs.parquet` that tell runs apart.
 const FACTS: [&str; 6] = ["n_bg", "method", "lambda", "seed", "data_seed", "epoch"];
@@ -29,7 +29,10 @@ pub(crate) fn of(runs: &DataFrame, results: &Path, typed: &[Run]) -> Result<Valu
         .iter()
         .filter(|c| is_metric(c) && !c.dtype().is_null())
         .map(|c| c.name().as_str());
-    let varying = runs.columns().iter().filter(|c| varies(c)).map(|c| c.name().as_str());
+    // One column names what a run departs in, where there is one.
+    let named = runs.column(VARIANT).is_ok();
+    let shown = |c: &&Column| varies(c) && (!named || c.name() == VARIANT);
+    let varying = runs.columns().iter().filter(shown).map(|c| c.name().as_str());
     let compared: Vec<_> = typed.iter().filter_map(|r| r.task.clone()).collect();
     let (sweep_n, dead) = sweep(typed).map_or((None, Vec::new()), |n| (Some(n), dead(typed, n)));
     Ok(json!({

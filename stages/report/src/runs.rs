@@ -34,10 +34,18 @@ pub(crate) struct Run {
     pub variant: BTreeMap<String, String>,
 }
 
-/// The runs that are compared with each other: of each method, those of its commonest variant. A study
+/// The column in which `aggregate` names what a run departs in, `plain` where in nothing.
+pub(crate) const VARIANT: &str = "variant";
+
+/// The runs that are compared with each other: the plain ones; where a table does not say which those
+/// are, of each method those of its commonest variant. A study
 /// may also hold runs with other pairs, another network or another sampler; a mean over all of them
 /// would be a mean of nothing.
 pub(crate) fn plain(runs: &[Run]) -> Vec<Run> {
+    let is_plain = |r: &&Run| r.variant.get(VARIANT).is_some_and(|v| v == "plain");
+    if runs.iter().any(|r| is_plain(&r)) {
+        return runs.iter().filter(is_plain).cloned().collect();
+    }
     let methods = distinct(runs.iter().map(|r| r.method.clone()));
     let commonest = |method: &String| {
         let mut counts: BTreeMap<&BTreeMap<String, String>, usize> = BTreeMap::new();
@@ -145,6 +153,10 @@ pub(crate) fn numbers(table: &DataFrame, name: &str) -> Vec<Option<f64>> {
 
 /// For each run the facts that are neither an axis of the figures nor a result.
 fn variants(table: &DataFrame) -> Vec<BTreeMap<String, String>> {
+    if table.column(VARIANT).is_ok() {
+        let named = words(table, VARIANT).into_iter();
+        return named.map(|v| [(VARIANT.to_owned(), v.unwrap_or_default())].into()).collect();
+    }
     let varying: Vec<&Column> = table.columns().iter().filter(|c| crate::data::varies(c)).collect();
     let value = |c: &Column, i: usize| c.get(i).map(|v| v.to_string()).unwrap_or_default();
     let of = |i: usize| varying.iter().map(|c| (c.name().to_string(), value(c, i))).collect();
@@ -197,5 +209,12 @@ mod tests {
         let kept = plain(&runs);
         assert_eq!(kept.len(), 5);
         assert!(kept.iter().all(|r| r.variant["pairs"] != "label"));
+        // Where the table says which are plain, it is believed.
+        let named = |variant: &str| Run {
+            variant: [(VARIANT.to_owned(), variant.to_owned())].into(),
+            ..Run::default()
+        };
+        let kept = plain(&[named("plain"), named("tau = 0.1"), named("tau = 0.1")]);
+        assert_eq!(kept, [named("plain")]);
     }
 }

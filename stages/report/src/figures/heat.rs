@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::canvas::{Drawing, Drawn, GREY, ink, shade, text};
-use crate::runs::{Run, distinct};
+use crate::runs::{Run, VARIANT, distinct};
 
 const CELL: (f64, f64) = (128.0, 62.0);
 const LEFT: f64 = 110.0;
@@ -27,8 +27,10 @@ impl HeatMap {
     /// Of the runs whose pairs are chosen by a threshold; none where fewer than two lambdas and two
     /// taus were run.
     pub fn of(runs: &[Run]) -> Option<Self> {
-        let with_tau: Vec<&Run> =
-            runs.iter().filter(|r| r.tau.is_some() && r.lambda.is_some()).collect();
+        let with_tau: Vec<&Run> = runs
+            .iter()
+            .filter(|r| r.tau.is_some() && r.lambda.is_some() && threshold_alone(r))
+            .collect();
         let count = |n: &i64| with_tau.iter().filter(|r| r.n_bg == *n).count();
         let n_bg = distinct(with_tau.iter().map(|r| r.n_bg)).into_iter().max_by_key(count)?;
         let here: Vec<&Run> = with_tau.into_iter().filter(|r| r.n_bg == n_bg).collect();
@@ -63,6 +65,13 @@ impl HeatMap {
         let low = means.fold(f64::INFINITY, f64::min);
         (low, (self.best() - low).max(1e-9))
     }
+}
+
+/// Whether a run departs from the plain ones in nothing but its threshold.
+fn threshold_alone(run: &Run) -> bool {
+    let departs = run.variant.get(VARIANT).map(String::as_str).unwrap_or_default();
+    let facts = departs.split(", ").filter_map(|part| part.split_once(" = "));
+    facts.into_iter().all(|(fact, _)| ["pairs", "tau"].contains(&fact))
 }
 
 impl Drawing for HeatMap {
