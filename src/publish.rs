@@ -1,7 +1,8 @@
 //! Copies the artifacts of published stages to `reports/`.
 //!
 //! `.published.json` remembers which files came from here. A file that an earlier run put there and
-//! this one does not is removed; a file that the user put there stays.
+//! this one does not is removed; a file that the user put there stays. A page gets its provenance on
+//! the way; one that is there already, of a run that computed nothing, stays as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
@@ -13,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::execute::Summary;
-use crate::graph::Study;
+use crate::graph::{Study, TaskId};
+use crate::history::RunRecord;
+use crate::provenance::{self, Behind};
 use crate::store::{Entry, Store, at, is_plain, persist};
 
 const MEMORY: &str = ".published.json";
@@ -26,11 +29,17 @@ struct Published {
     mtime: (i64, i64),
 }
 
-/// Publishes what a run left; returns the page to open, if there is one.
+/// Publishes what a run left; returns the page to open, if there is one. `run` is the run as it was
+/// recorded.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn publish(study: &Study, store: &Store, summary: &Summary) -> io::Result<Option<PathBuf>> {
+pub fn publish(
+    study: &Study,
+    store: &Store,
+    summary: &Summary,
+    run: Option<&RunRecord>,
+) -> io::Result<Option<PathBuf>> {
     let folder = study.root.join("reports");
     let published: Vec<_> = study.stages.iter().filter(|s| s.stage.traits().published).collect();
     let mut wanted: BTreeMap<String, Entry> = BTreeMap::new();
@@ -51,12 +60,21 @@ pub fn publish(study: &Study, store: &Store, summary: &Summary) -> io::Result<Op
     let memory = folder.join(MEMORY);
     let before: BTreeMap<String, Published> =
         fs::read(&memory).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+    let tasks: BTreeSet<TaskId> = published.iter().flat_map(|s| s.tasks.clone()).collect();
+    let behind = Behind { keys: &summary.keys, computed: &summary.computed, run, live: None };
     let mut after = BTreeMap::new();
     for (path, entry) in &wanted {
         let target = folder.join(path);
+        let is_page = path.ends_with("index.html");
         let kept = before.get(path).filter(|p| p.digest == entry.digest);
+        let kept = kept.filter(|_| !is_page || summary.ran == 0);
         let state = match kept.filter(|p| stat(&target).as_ref() == Some(&(p.size, p.mtime))) {
             Some(unchanged) => unchanged.clone(),
+            None if is_page => {
+                let page = store.read_out(entry)?;
+                let provenance = provenance::of(study, store, &tasks, behind);
+                write(&target, &entry.digest, provenance::fill(&String::from_utf8_lossy(&page), &provenance).as_bytes())?
+            }
             None => copy(store, entry, &target)?,
         };
         after.insert(path.clone(), state);
@@ -94,13 +112,26 @@ fn stat(path: &Path) -> Option<(u64, (i64, i64))> {
 
 /// Copies a blob, as a whole or not at all. No link: what people open they may also edit.
 fn copy(store: &Store, entry: &Entry, target: &Path) -> io::Result<Published> {
+    place(target, &entry.digest, |file| store.copy_out(entry, file))
+}
+
+/// Writes what was made of a blob, as a whole or not at all.
+fn write(target: &Path, digest: &Digest, bytes: &[u8]) -> io::Result<Published> {
+    place(target, digest, |file| fs::write(file, bytes))
+}
+
+fn place(
+    target: &Path,
+    digest: &Digest,
+    fill: impl Fn(&Path) -> io::Result<()>,
+) -> io::Result<Published> {
     let parent = target.parent().unwrap_or(target);
     fs::create_dir_all(parent).map_err(|e| at(e, parent))?;
     let temporary = tempfile::NamedTempFile::new_in(parent).map_err(|e| at(e, parent))?;
-    store.copy_out(entry, temporary.path())?;
+    fill(temporary.path())?;
     fs::set_permissions(temporary.path(), Permissions::from_mode(0o644))
         .map_err(|e| at(e, target))?;
     persist(temporary, target)?;
     let (size, mtime) = stat(target).ok_or_else(|| io::Error::other("a published file is gone"))?;
-    Ok(Published { digest: entry.digest.clone(), size, mtime })
+    Ok(Published { digest: digest.clone(), size, mtime })
 }

@@ -7,7 +7,8 @@ use dissim_api::{ParamError, Params, Stage};
 use dissim_train::backend;
 use serde_json::Value;
 
-pub use dissim_claims::{Columns as ResultColumns, Judgement, Verdict};
+pub use dissim_claims::{Columns as ResultColumns, Judgement, Mcnemar, Verdict};
+pub use dissim_report::PROVENANCE_SLOT;
 
 /// The stage kinds that pipeline.yaml may name.
 #[derive(Clone)]

@@ -1,12 +1,13 @@
 //! `dissim claims`: what the runs say of the study's claims.
 
 use std::fs;
+use std::io::IsTerminal;
 
 use clap::Args;
 
-use super::{Cli, Failure, Result, Selection, print, print_json};
+use super::{Cli, Failure, Result, Selection, print, print_json, report};
 use crate::plan::{Planner, State};
-use crate::registry::{Judgement, Registry, Verdict};
+use crate::registry::{Judgement, Mcnemar, Registry, Verdict};
 
 #[derive(Debug, Args)]
 pub(super) struct ClaimsArgs {
@@ -26,7 +27,11 @@ pub(super) fn claims(cli: &Cli, args: &ClaimsArgs, registry: &Registry) -> Resul
         let what = "error: the pipeline makes no claims\n  help: write them under `claims:`\n";
         return Err(Failure::Input(what.to_owned()));
     }
-    let states = Planner::new(&study, &store).plan();
+    // As `dissim report` leaves it: the runs that are there may be a part of the study.
+    let partial = report::available(&study, &store).ok();
+    let whole = &study;
+    let study = partial.as_ref().map_or(whole, |p| &p.study);
+    let states = Planner::new(study, &store).plan();
     let reports = study.stages.iter().filter(|s| s.stage.kind() == "report");
     let mut found: Option<Vec<Judgement>> = None;
     for task in reports.flat_map(|s| s.tasks.clone()) {
@@ -38,7 +43,7 @@ pub(super) fn claims(cli: &Cli, args: &ClaimsArgs, registry: &Registry) -> Resul
         }
     }
     let Some(judgements) = found else {
-        let profile = study.profile.as_ref().map(|p| format!(" --profile {p}")).unwrap_or_default();
+        let profile = report::profile(study);
         return Err(Failure::Input(format!(
             "error: the claims are not judged for the pipeline as it stands\n  help: dissim run{profile}, or dissim report{profile} for the runs that are there\n"
         )));
@@ -46,22 +51,38 @@ pub(super) fn claims(cli: &Cli, args: &ClaimsArgs, registry: &Registry) -> Resul
     if args.json {
         print_json(&judgements)?
     } else {
-        print(&page(&judgements))?
+        let colour = std::io::stdout().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        print(&page(&judgements, if colour { Ink::Colour } else { Ink::Plain }))?;
+        if let Some(partial) = &partial {
+            eprint!("{}", report::missing(whole, partial));
+        }
     }
     let refuted = judgements.iter().any(|j| j.verdict == Verdict::Refuted);
     if args.strict && refuted { Err(Failure::Task) } else { Ok(()) }
 }
 
+/// Whether the terminal shows colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ink {
+    Plain,
+    Colour,
+}
+
+/// Width of the column of verdicts, with its mark.
+const MARGIN: usize = 17;
+
 /// Every claim in a block of two or three lines, and the count of verdicts.
-fn page(judgements: &[Judgement]) -> String {
+fn page(judgements: &[Judgement], ink: Ink) -> String {
     let mut text = String::new();
     for judgement in judgements {
-        text += &format!("{:<13} {}\n", judgement.verdict.as_str(), judgement.says);
+        text += &format!("{}{}\n", verdict(judgement.verdict, ink), judgement.says);
         if judgement.effect.is_some() {
-            text += &format!("{:13} {}\n", "", numbers(judgement));
+            text += &format!("{:MARGIN$}{}\n", "", effect(judgement));
+            text += &format!("{:MARGIN$}{}\n", "", evidence(judgement));
         }
         if let Some(note) = &judgement.note {
-            text += &format!("{:13} {note}\n", "");
+            text += &format!("{:MARGIN$}{note}\n", "");
         }
         text.push('\n');
     }
@@ -70,29 +91,52 @@ fn page(judgements: &[Judgement]) -> String {
         let count = judgements.iter().filter(|j| j.verdict == verdict).count();
         format!("{count} {}", verdict.as_str())
     });
-    text + &format!("{} claims: {}\n", judgements.len(), counts.join(", "))
+    let noun = if judgements.len() == 1 { "claim" } else { "claims" };
+    text + &format!("{} {noun}: {}\n", judgements.len(), counts.join(", "))
 }
 
-/// Effect, interval, p before and after the correction, P(A > B), n.
-fn numbers(judgement: &Judgement) -> String {
+/// The verdict, padded; a mark tells it apart where there is no colour.
+fn verdict(verdict: Verdict, ink: Ink) -> String {
+    let (mark, code) = match verdict {
+        Verdict::Supported => ("+", 32),
+        Verdict::Refuted => ("x", 31),
+        Verdict::Inconclusive => ("~", 33),
+        Verdict::NotRun => (" ", 2),
+    };
+    let padded = format!("{:MARGIN$}", format!("{mark} {}", verdict.as_str()));
+    match ink {
+        Ink::Plain => padded,
+        Ink::Colour => format!("\x1b[{code}m{padded}\x1b[0m"),
+    }
+}
+
+/// The effect and its interval.
+fn effect(judgement: &Judgement) -> String {
     let share = judgement.is_share();
     let scaled = |v: f64| if share { format!("{:+.1}", v * 100.0) } else { format!("{v:+.3}") };
     let unit = if share { " points" } else { "" };
     let step = judgement.along.as_ref().map(|a| format!(" a step of {a}")).unwrap_or_default();
-    let mut parts = vec![format!(
-        "{} {}{unit}{step}",
-        judgement.metric,
-        scaled(judgement.effect.unwrap_or_default()),
-    )];
-    if let Some([low, high]) = judgement.interval {
-        parts[0] += &format!(" [{}, {}]", scaled(low), scaled(high));
-    }
+    let effect = scaled(judgement.effect.unwrap_or_default());
+    let interval = judgement
+        .interval
+        .map(|[low, high]| format!(", 95 % interval {} to {}", scaled(low), scaled(high)))
+        .unwrap_or_default();
+    format!("{} {effect}{unit}{step}{interval}", judgement.metric)
+}
+
+/// p before and after the correction, P(A > B), n; of flags, the pairs that differ.
+fn evidence(judgement: &Judgement) -> String {
+    let mut parts = Vec::new();
     if let (Some(p), Some(corrected)) = (judgement.p, judgement.p_holm) {
         parts.push(format!("p {p:.4}, corrected {corrected:.4}"));
     }
     if let Some(superiority) = judgement.superiority {
         let what = if judgement.along.is_some() { "P(rises)" } else { "P(A > B)" };
         parts.push(format!("{what} {superiority:.2}"));
+    }
+    if let Some(m) = judgement.mcnemar {
+        let Mcnemar { only_a, only_b, p } = m;
+        parts.push(format!("a alone {only_a}, b alone {only_b}, exact McNemar p {p:.4}"));
     }
     parts.push(format!("n {}", judgement.n));
     parts.join(" | ")
@@ -112,12 +156,16 @@ mod tests {
             { "id": "b", "says": "It hurts at N = 32", "metric": "ood_acc", "expect": "less",
               "along": null, "verdict": "not_run", "n": 0, "effect": null, "interval": null,
               "p": null, "p_holm": null, "superiority": null,
-              "note": "not measured in this profile: no runs for a: {\"n_bg\":32}" },
+              "note": "no run has n_bg = 32" },
+            { "id": "d", "says": "Fewer die", "metric": "dead", "expect": "less",
+              "along": null, "verdict": "inconclusive", "n": 10, "effect": -0.2,
+              "interval": [-0.5, 0.0], "p": 0.5, "p_holm": 0.5, "superiority": 0.4,
+              "mcnemar": { "only_a": 0, "only_b": 2, "p": 0.5 }, "note": null },
             { "id": "c", "says": "Penalty falls", "metric": "penalty", "expect": "less",
               "along": "lambda", "verdict": "refuted", "n": 10, "effect": 0.5,
               "interval": null, "p": 0.01, "p_holm": 0.02, "superiority": 0.9, "note": null },
         ]))
         .unwrap();
-        insta::assert_snapshot!(page(&judgements));
+        insta::assert_snapshot!(page(&judgements, Ink::Plain));
     }
 }

@@ -10,9 +10,11 @@ mod diff_runs;
 mod graph;
 mod past;
 mod plan;
+mod report;
 mod run;
 mod runs;
 mod schema;
+mod serve;
 mod show;
 mod status;
 mod target;
@@ -74,6 +76,10 @@ enum Command {
     Log(show::LogArgs),
     /// The pipeline as mermaid or dot.
     Graph(graph::GraphArgs),
+    /// Figures, tables, verdicts and index.html from what is cached; trains nothing.
+    Report(report::ReportArgs),
+    /// The report as a live page on this machine, while a run goes on.
+    Serve(serve::ServeArgs),
     /// What the runs say of the study's claims: verdict, effect, interval, corrected p.
     Claims(claims::ClaimsArgs),
     /// Two tasks, or two runs, side by side: parameters, inputs, outputs, metrics.
@@ -140,6 +146,8 @@ pub fn main() -> ExitCode {
         Command::Why(args) => why::why(&cli, args, &registry),
         Command::Show(args) => show::show(&cli, args, &registry),
         Command::Log(args) => show::log(&cli, args, &registry),
+        Command::Report(args) => report::report(&cli, args, &registry),
+        Command::Serve(args) => serve::serve(&cli, args, &registry),
         Command::Claims(args) => claims::claims(&cli, args, &registry),
         Command::Plan(args) => plan::plan(&cli, args, &registry),
         Command::Diff(args) => diff::diff(&cli, args, &registry),

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::{Cli, Failure, Result, Selection, print, target, unchanged, watch};
 use crate::execute::{
-    self, Cancel, Console, Events, Fancy, Logs, OnFailure, Plain, RunOptions, Several, Summary,
-    Trace,
+    self, Cancel, Console, Events, Fancy, Live, Logs, OnFailure, Plain, RunOptions, Several,
+    Summary, Trace,
 };
 use crate::graph::Study;
 use crate::history::Recorder;
@@ -106,17 +106,23 @@ fn once(
         logs: if args.output_logs { Logs::All } else { Logs::OfFailures },
         program: std::env::current_exe()?,
     };
-    let mut console = console(args)?;
+    let mut console = console(args, store)?;
     let start = std::time::Instant::now();
-    let recorder = Recorder::start(&study.root, &std::fs::read(&study.file).unwrap_or_default());
-    let mut summary = execute::run(study, store, &options, cancel, &mut console)?;
-    let mut published = publish::publish(study, store, &summary);
-    if published.as_ref().is_err_and(|e| Damaged::of(e).is_some()) {
+    let text = std::fs::read(&study.file).unwrap_or_default();
+    let mut attempt = || -> io::Result<_> {
+        let recorder = Recorder::start(&study.root, &text);
+        let summary = execute::run(study, store, &options, cancel, &mut console)?;
+        let record = recorder.finish(study, store, &summary);
+        let published = publish::publish(study, store, &summary, record.as_ref().ok());
+        Ok((summary, record, published))
+    };
+    let mut ended = attempt()?;
+    if ended.2.as_ref().is_err_and(|e| Damaged::of(e).is_some()) {
         // It is in quarantine: what made it is a miss now.
-        summary = execute::run(study, store, &options, cancel, &mut console)?;
-        published = publish::publish(study, store, &summary);
+        ended = attempt()?;
     }
-    match (recorder.finish(study, store, &summary), asked, &published) {
+    let (summary, record, published) = ended;
+    match (record, asked, &published) {
         (Ok(run), Some(asked), Ok(page)) => {
             asked.note(study, store, &summary, run.keys, page.as_deref());
         }
@@ -156,8 +162,8 @@ pub(super) fn last_line(summary: &Summary, seconds: f64, page: Option<&Path>) ->
 }
 
 /// Who is told what happens.
-fn console(args: &RunArgs) -> Result<Several> {
-    let mut consoles: Vec<Box<dyn Console>> = Vec::new();
+fn console(args: &RunArgs, store: &Store) -> Result<Several> {
+    let mut consoles: Vec<Box<dyn Console>> = vec![Box::new(Live::new(store))];
     if args.json {
         consoles.push(Box::new(Events));
     } else if io::stderr().is_terminal() {
@@ -172,7 +178,7 @@ fn console(args: &RunArgs) -> Result<Several> {
 }
 
 /// The cores that were asked for, or all, and all the memory there is.
-fn machine(jobs: Option<NonZeroUsize>) -> Resources {
+pub(super) fn machine(jobs: Option<NonZeroUsize>) -> Resources {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let cpus = u32::try_from(jobs.map_or(cores, NonZeroUsize::get)).unwrap_or(u32::MAX);
     let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
@@ -185,7 +191,7 @@ fn machine(jobs: Option<NonZeroUsize>) -> Resources {
 }
 
 /// What to do after a failure or an interruption.
-fn report(summary: &Summary) {
+pub(super) fn report(summary: &Summary) {
     if summary.interrupted {
         say!("interrupted: what was finished is kept; run again to go on");
     } else if !summary.failed.is_empty() {

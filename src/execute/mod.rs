@@ -4,6 +4,7 @@ mod audit;
 mod edges;
 mod events;
 mod limits;
+mod live;
 mod local;
 mod process;
 mod progress;
@@ -25,6 +26,7 @@ use crate::store::Store;
 pub use audit::{Audited, audit};
 pub(crate) use edges::wanted;
 pub use events::Events;
+pub use live::{Activity, Live, Running};
 use local::{Executor, Local};
 pub use process::{Cancel, serve_task};
 pub use progress::{Console, Fancy, Plain, Several, seconds};
@@ -75,6 +77,8 @@ pub struct Summary {
     pub cached: usize,
     /// Those that ran.
     pub ran: usize,
+    /// Which those are.
+    pub computed: BTreeSet<TaskId>,
     /// Those that failed, with the reason.
     pub failed: Vec<(String, String)>,
     /// Those whose input turned out to be damaged, with what it was. What made it is a miss now.

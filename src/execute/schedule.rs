@@ -221,6 +221,7 @@ impl<'a> Scheduler<'a> {
         match outcome {
             Outcome::Ran(hit) => {
                 self.summary.ran += 1;
+                self.summary.computed.insert(task);
                 self.replay(name, &hit.key);
                 self.console.done(name, seconds);
                 self.complete(task, hit);

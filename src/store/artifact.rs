@@ -204,6 +204,16 @@ impl Store {
         fs::copy(self.object(&entry.digest), target).map(drop).map_err(|e| at(e, target))
     }
 
+    /// The bytes of a file of an artifact.
+    ///
+    /// # Errors
+    /// [`Damaged`](super::Damaged) when it is damaged or gone; otherwise when it cannot be read.
+    pub fn read_out(&self, entry: &Entry) -> io::Result<Vec<u8>> {
+        self.prove(&entry.digest, entry.size)?;
+        let path = self.object(&entry.digest);
+        fs::read(&path).map_err(|e| at(e, &path))
+    }
+
     /// Puts the files of an artifact into `folder`, read-only: hard links where the file system
     /// has them, copies otherwise. Each is read first, and is what the manifest says.
     ///

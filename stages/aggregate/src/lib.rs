@@ -6,6 +6,7 @@
 //! | `summary.parquet`, `summary.csv` | a group of runs that differ in nothing but their seed |
 //! | `summary.md` | the same, for people |
 //! | `per_class.parquet`, `confusion.parquet`, `epochs.parquet` | those of every run, with its facts |
+//! | `embeddings.parquet` | those of the runs with the first seed: each shows the same |
 
 mod markdown;
 mod summary;
@@ -141,20 +142,41 @@ impl Stage for Aggregate {
         let text = markdown::summary(&summary, &groups, params.confidence)
             .or_fail("cannot format", &path)?;
         std::fs::write(&path, text).or_fail("cannot write", &path)?;
-        for name in ["per_class.parquet", "confusion.parquet", "epochs.parquet"] {
+        let first = first_seed(&facts);
+        for name in PER_RUN {
             let tables = folders
                 .iter()
                 .zip(&facts)
+                .filter(|(folder, facts)| {
+                    name != EMBEDDINGS || seed(facts) == first && folder.join(name).is_file()
+                })
                 .map(|(folder, facts)| {
                     with_facts(read(&folder.join(name))?, facts, &groups, folder)
                 })
                 .collect::<Result<Vec<_>, _>>()?;
-            write_parquet(&concat(&tables, &output)?, &output.join(name))?;
+            if !tables.is_empty() {
+                write_parquet(&concat(&tables, &output)?, &output.join(name))?;
+            }
         }
         context.metric("runs", folders.len() as f64);
         context.metric("groups", summary.height() as f64);
         Ok(())
     }
+}
+
+/// Tables that every run has.
+const PER_RUN: [&str; 4] = ["per_class.parquet", "confusion.parquet", "epochs.parquet", EMBEDDINGS];
+
+/// Many points, and so kept of one seed alone.
+const EMBEDDINGS: &str = "embeddings.parquet";
+
+/// The seed of a run; none where it has none.
+fn seed(facts: &DataFrame) -> Option<i64> {
+    facts.column("seed").ok()?.get(0).ok()?.extract()
+}
+
+fn first_seed(facts: &[DataFrame]) -> Option<i64> {
+    facts.iter().filter_map(seed).min()
 }
 
 /// The facts of each run, of whose rows there are so many.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use dissim_api::{ParamError, Params, resolve};
 use serde_json::Value;
 
-use crate::{Claim, Compare, Trend};
+use crate::{Best, Claim, Compare, Trend};
 
 /// The columns that a claim may name.
 #[derive(Debug, Clone, Default)]
@@ -20,14 +20,15 @@ pub struct Columns {
 #[must_use]
 pub fn check(claim: &Params, columns: &Columns) -> Vec<ParamError> {
     let mut errors = Vec::new();
-    // The two nested parts have checks of their own, with better paths.
-    let nested = ["compare", "trend"];
+    // The nested parts have checks of their own, with better paths.
+    let nested = ["compare", "trend", "best"];
     match resolve::<Claim>(claim) {
         Ok((claim, _)) => {
             let general = |message| ParamError { name: None, message };
             errors.extend(claim.check().err().map(general));
             errors.extend(claim.compare.iter().flat_map(|c| compare_columns(c, columns)));
             errors.extend(claim.trend.iter().flat_map(|t| trend_columns(t, columns)));
+            errors.extend(claim.best.iter().flat_map(|b| best_columns(b, columns)));
         }
         Err(found) => {
             let outer = |e: &ParamError| e.name.as_deref().is_none_or(|n| !nested.contains(&n));
@@ -37,7 +38,10 @@ pub fn check(claim: &Params, columns: &Columns) -> Vec<ParamError> {
                     Some(Value::Object(map)) if part == "compare" => {
                         resolve::<Compare>(map).err().unwrap_or_default()
                     }
-                    Some(Value::Object(map)) => resolve::<Trend>(map).err().unwrap_or_default(),
+                    Some(Value::Object(map)) if part == "trend" => {
+                        resolve::<Trend>(map).err().unwrap_or_default()
+                    }
+                    Some(Value::Object(map)) => resolve::<Best>(map).err().unwrap_or_default(),
                     Some(_) => {
                         vec![ParamError { name: None, message: format!("`{part}` must be a map") }]
                     }
@@ -73,6 +77,18 @@ fn trend_columns(trend: &Trend, columns: &Columns) -> Vec<ParamError> {
     ];
     let path = |name: &String| format!("trend.at.{name}");
     errors.extend(trend.at.keys().map(|name| fact(&path(name), name, columns)));
+    errors.into_iter().flatten().collect()
+}
+
+fn best_columns(best: &Best, columns: &Columns) -> Vec<ParamError> {
+    let mut errors = vec![
+        metric("best.metric", &best.metric, columns),
+        fact("best.paired_by", &best.paired_by, columns),
+    ];
+    for (side, selection) in [("of", &best.of), ("is", &best.is)] {
+        let path = |name: &String| format!("best.{side}.{name}");
+        errors.extend(selection.keys().map(|name| fact(&path(name), name, columns)));
+    }
     errors.into_iter().flatten().collect()
 }
 
@@ -121,5 +137,11 @@ mod tests {
         insta::assert_snapshot!(said(bad));
         let both = json!({ "id": "x", "says": "y", "expect": "greater" });
         insta::assert_snapshot!(said(both));
+        let best = json!({ "id": "x", "says": "y", "expect": "greater",
+            "best": { "metric": "ood_ac", "is": { "lamda": 1.25 }, "among": {} } });
+        insta::assert_snapshot!(said(best));
+        let best = json!({ "id": "x", "says": "y", "expect": "none", "margin": 0.1,
+            "best": { "metric": "ood_acc", "is": { "lambda": 1.25 } } });
+        insta::assert_snapshot!(said(best));
     }
 }

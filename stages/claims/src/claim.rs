@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Selection;
 
-/// One claim. Exactly one of `compare` and `trend` is given.
+/// One claim. Exactly one of `compare`, `trend` and `best` is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
@@ -19,6 +19,9 @@ pub struct Claim {
     /// A metric followed along an axis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trend: Option<Trend>,
+    /// One setting against every other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
     /// What the difference, or the slope, is expected to be.
     pub expect: Expect,
     /// For `expect: none`: the largest difference that still counts as none, in the metric's own
@@ -65,6 +68,23 @@ pub struct Trend {
     pub spread: bool,
 }
 
+/// One setting against every other that was run, pair by pair. With `expect: greater` it is the
+/// highest, with `less` the lowest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// A column of the runs table.
+    pub metric: String,
+    /// The runs among which it is looked for.
+    #[serde(default)]
+    pub of: Selection,
+    /// The setting: column to value. Runs that differ in these columns are the others.
+    pub is: Selection,
+    /// The column that pairs them.
+    #[serde(default = "seed")]
+    pub paired_by: String,
+}
+
 /// What is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -87,9 +107,16 @@ impl Claim {
     /// # Errors
     /// One sentence without a full stop.
     pub fn check(&self) -> Result<(), String> {
-        match (&self.compare, &self.trend) {
-            (Some(_), Some(_)) => Err("a claim has `compare` or `trend`, not both".into()),
-            (None, None) => Err("a claim needs `compare` or `trend`".into()),
+        let forms = [self.compare.is_some(), self.trend.is_some(), self.best.is_some()];
+        match forms.iter().filter(|given| **given).count() {
+            0 => Err("a claim needs `compare`, `trend` or `best`".into()),
+            2.. => Err("a claim has one of `compare`, `trend` and `best`".into()),
+            _ if self.best.as_ref().is_some_and(|b| b.is.is_empty()) => {
+                Err("`is` names no column".into())
+            }
+            _ if self.best.is_some() && self.expect == Expect::None => {
+                Err("`best` goes with `expect: greater` or `less`".into())
+            }
             _ => match (self.expect, self.margin) {
                 (Expect::None, None) => Err("`expect: none` needs a `margin`".into()),
                 (Expect::None, Some(m)) if m.is_nan() || m <= 0.0 => {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use dissim_statistics::{Interval, bootstrap, holm, mean, paired, sign_flip};
+use dissim_statistics::{Interval, bootstrap, holm, mean, paired, share, sign_flip};
 use serde::{Deserialize, Serialize};
 
+use crate::best;
 use crate::runs::{self, Row};
 use crate::{Claim, Compare, Expect, Trend};
 
@@ -67,8 +68,38 @@ pub struct Judgement {
     pub p_holm: Option<f64>,
     /// P(A > B), or the share of rising slopes.
     pub superiority: Option<f64>,
+    /// Of a comparison of flags such as `dead`: the pairs in which just one side has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcnemar: Option<Mcnemar>,
     /// What a reader should know: too few seeds, missing runs.
     pub note: Option<String>,
+}
+
+/// The exact McNemar test of a flag over pairs of runs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Mcnemar {
+    /// Pairs in which a alone has it.
+    pub only_a: usize,
+    /// Pairs in which b alone has it.
+    pub only_b: usize,
+    /// Exact two-sided p.
+    pub p: f64,
+}
+
+/// What was found for a claim before p is corrected.
+pub(crate) struct Found {
+    /// Paired differences, or slopes.
+    pub values: Vec<f64>,
+    /// p, where it is not the sign-flip p of the values.
+    pub p: Option<f64>,
+    /// What a reader should know of how it was found.
+    pub about: Option<String>,
+}
+
+impl From<Vec<f64>> for Found {
+    fn from(values: Vec<f64>) -> Self {
+        Self { values, p: None, about: None }
+    }
 }
 
 impl Judgement {
@@ -85,7 +116,7 @@ pub fn judge(claims: &[Claim], rows: &[Row]) -> Vec<Judgement> {
     let mut judgements: Vec<Judgement> = claims.iter().map(|claim| measure(claim, rows)).collect();
     correct(&mut judgements);
     for (claim, judgement) in claims.iter().zip(&mut judgements) {
-        if judgement.note.is_none() {
+        if judgement.effect.is_some() {
             decide(claim, judgement);
         }
     }
@@ -94,10 +125,11 @@ pub fn judge(claims: &[Claim], rows: &[Row]) -> Vec<Judgement> {
 
 /// Effect, interval and uncorrected p of one claim.
 fn measure(claim: &Claim, rows: &[Row]) -> Judgement {
-    let (metric, found) = match (&claim.compare, &claim.trend) {
-        (Some(compare), _) => (&compare.metric, differences(compare, rows)),
-        (_, Some(trend)) => (&trend.metric, slopes(trend, rows)),
-        (None, None) => (&claim.id, Err("a claim needs `compare` or `trend`".to_owned())),
+    let (metric, found) = match (&claim.compare, &claim.trend, &claim.best) {
+        (Some(compare), ..) => (&compare.metric, differences(compare, rows).map(Found::from)),
+        (_, Some(trend), _) => (&trend.metric, slopes(trend, rows).map(Found::from)),
+        (.., Some(best)) => (&best.metric, best::found(best, claim.expect, rows)),
+        (None, None, None) => (&claim.id, Err("it says nothing that runs could show".to_owned())),
     };
     let mut judgement = Judgement {
         id: claim.id.clone(),
@@ -112,11 +144,13 @@ fn measure(claim: &Claim, rows: &[Row]) -> Judgement {
         p: None,
         p_holm: None,
         superiority: None,
+        mcnemar: None,
         note: None,
     };
     match found {
         Err(note) => judgement.note = Some(note),
-        Ok(values) => {
+        Ok(Found { values, p, about }) => {
+            judgement.note = about;
             judgement.n = values.len();
             judgement.effect = Some(mean(&values));
             judgement.interval =
@@ -124,32 +158,39 @@ fn measure(claim: &Claim, rows: &[Row]) -> Judgement {
             judgement.superiority = Some(paired::superiority(&values));
             // A claim of no difference is decided by its interval, not by a failure to reject.
             if claim.expect != Expect::None {
-                judgement.p = Some(sign_flip::p_value(&values));
+                judgement.p = Some(p.unwrap_or_else(|| sign_flip::p_value(&values)));
+            }
+            if claim.compare.as_ref().is_some_and(|c| is_flag(&c.metric, rows)) {
+                let only = |sign: f64| values.iter().filter(|v| **v == sign).count();
+                let (only_a, only_b) = (only(1.0), only(-1.0));
+                judgement.mcnemar =
+                    Some(Mcnemar { only_a, only_b, p: share::mcnemar(only_a, only_b) });
             }
         }
     }
     judgement
 }
 
+/// Whether a metric is yes or no.
+fn is_flag(metric: &str, rows: &[Row]) -> bool {
+    rows.iter().any(|row| row.get(metric).is_some_and(serde_json::Value::is_boolean))
+}
+
 /// a - b for every pair that has both.
 fn differences(compare: &Compare, rows: &[Row]) -> Result<Vec<f64>, String> {
-    let side = |own: &runs::Selection, name: &str| {
+    let side = |own: &runs::Selection| {
         let mut selection = compare.at.clone();
         selection.extend(own.clone());
         let found = runs::by_pair(rows, &selection, &compare.paired_by, &compare.metric)?;
         if found.is_empty() {
-            let wanted = serde_json::to_string(&selection).unwrap_or_default();
-            return Err(format!("not measured in this profile: no runs for {name}: {wanted}"));
+            return Err(format!("no run has {}", runs::words(&selection)));
         }
         Ok(found)
     };
-    let (a, b) = (side(&compare.a, "a")?, side(&compare.b, "b")?);
+    let (a, b) = (side(&compare.a)?, side(&compare.b)?);
     let both: Vec<f64> = a.iter().filter_map(|(pair, a)| Some(a - b.get(pair)?)).collect();
     if both.is_empty() {
-        return Err(format!(
-            "not measured in this profile: no {} has both a and b",
-            compare.paired_by
-        ));
+        return Err(format!("no {} has runs on both sides", compare.paired_by));
     }
     Ok(both)
 }
@@ -165,10 +206,7 @@ fn slopes(trend: &Trend, rows: &[Row]) -> Result<Vec<f64>, String> {
         }
     }
     if axis.len() < 2 {
-        return Err(format!(
-            "not measured in this profile: fewer than two values of `{}` were run",
-            trend.over
-        ));
+        return Err(format!("fewer than two values of {} were run", trend.over));
     }
     let mut columns = Vec::new();
     for value in axis.into_values() {
@@ -186,7 +224,7 @@ fn slopes(trend: &Trend, rows: &[Row]) -> Result<Vec<f64>, String> {
     });
     let slopes: Vec<f64> = whole.map(|y| slope(&y)).collect();
     if slopes.is_empty() {
-        return Err(format!("no {} has a run at every `{}`", trend.paired_by, trend.over));
+        return Err(format!("no {} has a run at every {}", trend.paired_by, trend.over));
     }
     Ok(slopes)
 }
@@ -234,12 +272,16 @@ fn decide(claim: &Claim, judgement: &mut Judgement) {
     let floor = sign_flip::floor(judgement.n);
     if judgement.p.is_some() && floor > LEVEL {
         let needed = (1..).find(|&n| sign_flip::floor(n) <= LEVEL).unwrap_or_default();
-        judgement.note = Some(format!(
+        let few = format!(
             "{} seeds can never be significant: the smallest two-sided p is 2/2^{} = {}; it takes {needed} or more",
             judgement.n,
             judgement.n,
             (floor * 1e4).round() / 1e4,
-        ));
+        );
+        judgement.note = Some(match judgement.note.take() {
+            Some(note) => format!("{note}. {few}"),
+            None => few,
+        });
     }
 }
 
@@ -332,6 +374,20 @@ mod tests {
     }
 
     #[test]
+    fn dead_runs_are_counted_in_pairs() {
+        let deaths = claim(json!({ "id": "deaths", "says": "fewer die", "expect": "less",
+            "compare": { "metric": "dead", "a": { "lambda": 0.5 }, "b": { "lambda": 5 },
+                         "at": { "method": "dissimilarity" } } }));
+        let found = &judge(&[deaths.clone(), helps("greater")], &rows(16));
+        // Every other seed is dead at 5 and alive at 0.5: 8 pairs, all one way.
+        let Mcnemar { only_a, only_b, p } = found[0].mcnemar.unwrap();
+        assert_eq!((only_a, only_b), (0, 8));
+        assert!((p - 2.0 / 256.0).abs() < 1e-12, "{p}");
+        assert_eq!(found[0].p, Some(2.0 / 256.0));
+        assert_eq!(found[1].mcnemar, None);
+    }
+
+    #[test]
     fn no_difference_is_judged_by_its_interval() {
         let mut same = helps("greater");
         same.expect = Expect::None;
@@ -348,7 +404,7 @@ mod tests {
         assert_eq!(found.verdict, Verdict::NotRun);
         insta::assert_snapshot!(
             found.note.as_deref().unwrap(),
-            @r#"not measured in this profile: no runs for a: {"lambda":1.25,"method":"dissimilarity","n_bg":8.0}"#
+            @"no run has lambda = 1.25, method = dissimilarity, n_bg = 8"
         );
         let mut wide = helps("greater");
         wide.compare.as_mut().unwrap().a.remove("lambda");
@@ -367,7 +423,7 @@ mod tests {
         bad.margin = None;
         assert_eq!(bad.check().unwrap_err(), "`expect: none` needs a `margin`");
         bad.compare = None;
-        assert_eq!(bad.check().unwrap_err(), "a claim needs `compare` or `trend`");
+        assert_eq!(bad.check().unwrap_err(), "a claim needs `compare`, `trend` or `best`");
     }
 
     #[test]

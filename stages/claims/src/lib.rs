@@ -5,12 +5,13 @@
 //! [`Judgement`] each, with the effect, its interval, p before and after the correction, and n.
 //! [`check`] finds what is wrong with a claim before anything runs.
 
+mod best;
 mod check;
 mod claim;
 mod judge;
 mod runs;
 
 pub use check::{Columns, check};
-pub use claim::{Claim, Compare, Expect, Trend};
-pub use judge::{Judgement, LEVEL, Verdict, judge};
-pub use runs::{Row, Selection, differing, key as sort_key, matches, matches_naming};
+pub use claim::{Best, Claim, Compare, Expect, Trend};
+pub use judge::{Judgement, LEVEL, Mcnemar, Verdict, judge};
+pub use runs::{Row, Selection, differing, key as sort_key, matches, matches_naming, words};

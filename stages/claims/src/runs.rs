@@ -51,6 +51,25 @@ fn equal(a: &Value, b: &Value) -> bool {
     }
 }
 
+/// A selection in words: `method = dissimilarity, lambda = 1.25`.
+#[must_use]
+pub fn words(selection: &Selection) -> String {
+    let value = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "none".to_owned(),
+        // 8.0 is 8 to a reader.
+        Value::Number(number) => number.as_f64().map_or(number.to_string(), |x| x.to_string()),
+        Value::Array(any) => any
+            .iter()
+            .map(|v| v.as_str().map_or(v.to_string(), str::to_owned))
+            .collect::<Vec<_>>()
+            .join(" or "),
+        other => other.to_string(),
+    };
+    let part = |(name, wanted): (&String, &Value)| format!("{name} = {}", value(wanted));
+    selection.iter().map(part).collect::<Vec<_>>().join(", ")
+}
+
 /// A metric of a run as a number; a flag is 0 or 1.
 pub(crate) fn number(row: &Row, metric: &str) -> Option<f64> {
     match row.get(metric)? {

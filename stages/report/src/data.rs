@@ -7,12 +7,13 @@ use dissim_statistics::{share, student};
 use polars::prelude::*;
 use serde_json::{Value, json};
 
-use crate::runs::{Run, distinct, generic, main_lambda, sweep, table};
+use crate::runs::{Run, VARIANT, distinct, generic, main_lambda, sweep, table};
 
 /// Columns of `epochs.parquet` that tell runs apart.
 const FACTS: [&str; 6] = ["n_bg", "method", "lambda", "seed", "data_seed", "epoch"];
 
-/// The page's data. `epochs.parquet` may be missing from the results.
+/// The page's data; `typed` are the runs that are compared. `epochs.parquet` may be missing from the
+/// results.
 ///
 /// # Errors
 /// When a table is damaged.
@@ -23,14 +24,24 @@ pub(crate) fn of(runs: &DataFrame, results: &Path, typed: &[Run]) -> Result<Valu
     } else {
         columnar(&DataFrame::empty())
     };
-    let metrics = runs.columns().iter().filter(|c| is_metric(c)).map(|c| c.name().as_str());
-    let varying = runs.columns().iter().filter(|c| varies(c)).map(|c| c.name().as_str());
+    let metrics = runs
+        .columns()
+        .iter()
+        .filter(|c| is_metric(c) && !c.dtype().is_null())
+        .map(|c| c.name().as_str());
+    // One column names what a run departs in, where there is one.
+    let named = runs.column(VARIANT).is_ok();
+    let shown = |c: &&Column| varies(c) && (!named || c.name() == VARIANT);
+    let varying = runs.columns().iter().filter(shown).map(|c| c.name().as_str());
+    let compared: Vec<_> = typed.iter().filter_map(|r| r.task.clone()).collect();
     let (sweep_n, dead) = sweep(typed).map_or((None, Vec::new()), |n| (Some(n), dead(typed, n)));
     Ok(json!({
         "runs": columnar(runs),
         "epochs": epochs,
         "metrics": metrics.collect::<Vec<_>>(),
         "varying": varying.collect::<Vec<_>>(),
+        // The tasks of the runs that charts compare.
+        "compared": compared,
         "main_lambda": main_lambda(typed),
         "sweep_n": sweep_n,
         "dead": dead,
@@ -39,16 +50,14 @@ pub(crate) fn of(runs: &DataFrame, results: &Path, typed: &[Run]) -> Result<Valu
     }))
 }
 
-/// Fractions and flags are what runs are measured by, but for the knobs that are fractions.
+/// What runs are measured by.
 fn is_metric(column: &Column) -> bool {
-    let knob = ["lambda", "lr", "tau", "offset", "alpha", "weight_decay"]
-        .contains(&column.name().as_str());
-    matches!(column.dtype(), DataType::Float64 | DataType::Boolean) && !knob
+    dissim_aggregate::METRICS.contains(&column.name().as_str())
 }
 
-/// Facts, beyond the study's own axes, in which the runs differ.
-fn varies(column: &Column) -> bool {
-    let shown = ["n_bg", "method", "lambda", "seed", "data_seed", "task", "embed"];
+/// Facts, beyond the study's own axes, in which the runs differ. What a method is told follows from it.
+pub(crate) fn varies(column: &Column) -> bool {
+    let shown = ["n_bg", "method", "lambda", "seed", "data_seed", "task", "embed", "told"];
     let known = shown.contains(&column.name().as_str());
     !known && !is_metric(column) && column.as_materialized_series().n_unique().unwrap_or(1) > 1
 }

@@ -2,15 +2,17 @@
 
 use dissim_statistics::{bootstrap, mean, sign_flip};
 
+use crate::rivals::Rivals;
 use crate::runs::{Run, distinct, main_lambda};
 
-/// One sentence a number of backgrounds, and one on dead runs.
-pub(crate) fn sentences(runs: &[Run]) -> Vec<String> {
+/// One sentence a number of backgrounds, one on the gap that is closed, and one on dead runs.
+pub(crate) fn sentences(runs: &[Run], rivals: Option<&Rivals>) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(lambda) = main_lambda(runs) {
         for n in distinct(runs.iter().map(|r| r.n_bg)) {
             found.extend(gain(runs, n, lambda));
         }
+        found.extend(rivals.and_then(recovered));
         found.extend(few_seeds(runs));
     }
     found.extend(dead(runs));
@@ -50,6 +52,28 @@ fn gain(runs: &[Run], n: i64, lambda: f64) -> Option<String> {
         mean(&ours) * 100.0,
         mean(&erm) * 100.0,
         differences.len(),
+    ))
+}
+
+/// How much of the gap from cross-entropy to the oracle is closed.
+fn recovered(rivals: &Rivals) -> Option<String> {
+    let ours = rivals.rows.iter().find(|r| r.method == "dissimilarity")?;
+    let best = rivals.rows.iter().find(|r| r.method != "oracle")?;
+    let (share, _) = ours.gap?;
+    if share <= 0.0 {
+        return Some(format!(
+            "N = {}: dissimilarity loss recovers nothing of the gap between cross-entropy and the oracle, which sees a fresh background with every image.",
+            rivals.n_bg
+        ));
+    }
+    let other = match best.method == ours.method {
+        true => " It is the best method that is not the oracle.".to_owned(),
+        false => format!(" The best method but the oracle is {}.", best.label()),
+    };
+    Some(format!(
+        "N = {}: dissimilarity loss recovers {} of the gap between cross-entropy and the oracle, which sees a fresh background with every image.{other}",
+        rivals.n_bg,
+        ours.gap_text(),
     ))
 }
 

@@ -1,12 +1,13 @@
 //! The `report` stage: figures, tables and one self-contained page.
 //!
 //! Writes `index.html` (no network: figures and samples are in it), `claims.json`, `figures/*.svg`
-//! and `*.png`, and `tables/`. The bytes depend on the results and the shape of the pipeline alone.
+//! and `*.png`, and `tables/`, each only where the results hold its data. The bytes depend on the results and the shape of the pipeline alone.
 
 mod data;
-mod figure;
+mod figures;
 mod headline;
 mod page;
+mod rivals;
 mod runs;
 mod tables;
 mod text;
@@ -20,8 +21,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use figures::Sources;
+use rivals::Rivals;
 use tables::Grid;
 pub use tables::{Best, Format, TableSpec, check_table};
+
+/// Where the page has room for what only the runner knows: the run and the records behind it. The page
+/// holds this text once; when it is published, `null` becomes the provenance, so that the artifact
+/// itself depends on results alone.
+pub const PROVENANCE_SLOT: &str =
+    r#"<script type="application/json" id="provenance">null</script>"#;
 
 /// `with:` of a `report` stage: nothing to choose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -87,27 +96,28 @@ impl Stage for Report {
             tables::write(&grid, &output.join("tables"))?;
             grids.push(grid);
         }
-        let mut figures = Vec::new();
-        for (done, panel) in (1..).zip(figure::panels(&runs)) {
-            let base = output.join("figures").join(&panel.name);
-            figure::write(&panel, &base)?;
-            let svg = base.with_extension("svg");
-            let svg = fs::read_to_string(&svg).or_fail("cannot read", &svg)?;
-            figures.push(page::Figure { name: panel.name, caption: panel.caption, svg });
-            context.progress(done, 2, "figure", "");
+        let compared = runs::plain(&runs);
+        let rivals = Rivals::of(&compared);
+        if let Some(rivals) = &rivals {
+            rivals.write(&output.join("tables"))?;
         }
+        let figures = figures::draw(
+            &Sources { runs: &compared, all: &runs, rivals: rivals.as_ref(), results: &results },
+            &output,
+        )?;
         let samples = match context.inputs("samples").first() {
-            Some(artifact) => sample_grid(&artifact.path, &output)?,
+            Some(artifact) => figures::sample_grid(&artifact.path, &output)?,
             None => None,
         };
         let page = page::Page {
             pipeline,
             verdicts,
             grids,
-            headline: headline::sentences(&runs),
+            headline: headline::sentences(&compared, rivals.as_ref()),
+            rivals,
             figures,
             samples,
-            data: data::of(&table, &results, &runs)?,
+            data: data::of(&table, &results, &compared)?,
             summary: read(&results.join("summary.md"))?,
             runs,
         };
@@ -118,18 +128,6 @@ impl Stage for Report {
 
 fn read(path: &Path) -> Result<String, StageError> {
     fs::read_to_string(path).or_fail("cannot read", path)
-}
-
-/// The sample grid of a data set, kept as a figure; none where the data set has none.
-fn sample_grid(dataset: &Path, output: &Path) -> Result<Option<Vec<u8>>, StageError> {
-    let path = dataset.join("samples.png");
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let bytes = fs::read(&path).or_fail("cannot read", &path)?;
-    let target = output.join("figures/samples.png");
-    fs::write(&target, &bytes).or_fail("cannot write", &target)?;
-    Ok(Some(bytes))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ const $ = (id) => document.getElementById(id);
 const read = (root, id) => JSON.parse(root.getElementById(id).textContent);
 let DATA = read(document, "data"), PROVENANCE = read(document, "provenance");
 const NAMES = { id_acc: "ID accuracy", ood_acc: "OOD accuracy", conflict_acc: "accuracy, another label's background", black_acc: "accuracy on black", background_only_acc: "accuracy on backgrounds alone", n_bg: "N", lambda: "λ" };
+const SHORT = { conflict_acc: "conflict %", black_acc: "black %", background_only_acc: "no digit %", same_group_similarity: "similarity" };
 const nice = (name) => NAMES[name] || name.replaceAll("_", " ");
 const share = (metric) => metric.includes("acc") || metric === "dead" || metric === "active";
 const el = (tag, attributes = {}, ...children) => {
@@ -48,7 +49,8 @@ function chart(host, spec) {
     return [lo - pad, hi + pad];
   };
   function draw() {
-    const H = spec.lower ? 330 : 380, whole = spec.lower ? 470 : H, bottom = spec.lower ? H - 16 : H - 46;
+    const deep = spec.tilted ? 110 : 0;
+    const H = (spec.lower ? 330 : 380) + deep, whole = spec.lower ? 470 : H, bottom = spec.lower ? H - 16 : H - 46 - deep;
     const [y0, y1] = state.zoom || (spec.percent ? [0, 100] : extent() || [0, 1]);
     const last = spec.ticks.length - 1;
     const x = (i) => LEFT + (W - LEFT - RIGHT) * (i + 0.4) / (last + 0.8);
@@ -57,13 +59,13 @@ function chart(host, spec) {
     const clip = (v) => Math.max(TOP, Math.min(bottom, y(v)));
     for (const v of ticks(y0, y1)) svg.append(el("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: y(v), y2: y(v) }), el("text", { x: LEFT - 8, y: y(v) + 4, "text-anchor": "end" }, show(+v.toPrecision(8))));
     svg.append(el("text", { x: 14, y: (TOP + bottom) / 2, transform: `rotate(-90 14 ${(TOP + bottom) / 2})`, "text-anchor": "middle" }, spec.yTitle));
-    const every = Math.ceil(spec.ticks.length / 14);
-    spec.ticks.forEach((t, i) => { if (i % every === 0) svg.append(el("text", { x: x(i), y: whole - 26, "text-anchor": "middle" }, t)); });
+    const every = spec.tilted ? 1 : Math.ceil(spec.ticks.length / 14);
+    spec.ticks.forEach((t, i) => { if (i % every === 0) svg.append(spec.tilted ? el("text", { x: x(i), y: bottom + 18, transform: `rotate(-38 ${x(i)} ${bottom + 18})`, "text-anchor": "end" }, t) : el("text", { x: x(i), y: whole - 26, "text-anchor": "middle" }, t)); });
     svg.append(el("text", { x: (LEFT + W - RIGHT) / 2, y: whole - 6, "text-anchor": "middle" }, spec.xTitle));
     visible().forEach((s, k, all) => {
-      const off = (k - (all.length - 1) / 2) * Math.min(7, 60 / all.length), inside = (v) => v >= y0 && v <= y1;
+      const off = spec.tilted ? 0 : (k - (all.length - 1) / 2) * Math.min(7, 60 / all.length), inside = (v) => v >= y0 && v <= y1;
       const points = s.points.map((p) => ({ ...p, ...summary(p.values.map((v) => v.value)) }));
-      svg.append(el("path", { d: points.map((p, i) => `${i ? "L" : "M"}${x(p.at) + off} ${clip(p.mean)}`).join(""), fill: "none", stroke: s.colour, "stroke-width": 2, "stroke-dasharray": s.dash ? "6 5" : "none" }));
+      if (s.line !== false) svg.append(el("path", { d: points.map((p, i) => `${i ? "L" : "M"}${x(p.at) + off} ${clip(p.mean)}`).join(""), fill: "none", stroke: s.colour, "stroke-width": 2, "stroke-dasharray": s.dash ? "6 5" : "none" }));
       for (const p of points) {
         const px = x(p.at) + off;
         if (spec.dots !== false) for (const v of p.values) if (inside(v.value)) svg.append(el("circle", { cx: px, cy: y(v.value), r: 3, fill: s.colour, opacity: 0.3 }));
@@ -80,9 +82,9 @@ function chart(host, spec) {
       svg.append(el("text", { x: 14, y: (roof + base) / 2, transform: `rotate(-90 14 ${(roof + base) / 2})`, "text-anchor": "middle" }, "dead, %"));
       spec.lower.forEach((d, i) => {
         const text = `${d.dead} of ${d.n} runs are dead at ${spec.ticks[i]}\n95 % Wilson interval ${d.low.toFixed(0)} to ${d.high.toFixed(0)} %`;
-        const on = (e) => point(e.currentTarget, text);
+        const on = (e) => point(e.currentTarget, text), hide = () => { tip.hidden = true; };
         svg.append(el("rect", { x: x(i) - 16, width: 32, y: ly(100 * d.dead / d.n), height: base - ly(100 * d.dead / d.n), fill: "var(--s1)", opacity: 0.75 }), el("line", { x1: x(i), x2: x(i), y1: ly(d.low), y2: ly(d.high), stroke: "currentColor", "stroke-width": 1.3 }),
-          el("rect", { x: x(i) - 22, width: 44, y: roof, height: base - roof, fill: "transparent", onmouseenter: on, onmouseleave: () => { tip.hidden = true; } }));
+          el("rect", { x: x(i) - 22, width: 44, y: roof, height: base - roof, fill: "transparent", tabindex: 0, role: "img", "aria-label": text.replaceAll("\n", ", "), onmouseenter: on, onfocus: on, onmouseleave: hide, onblur: hide }));
       });
     }
     // Drag up or down to zoom.
@@ -125,21 +127,26 @@ function points(runs, axis, places, metric, filter) {
   return places.map((place, at) => ({ at, filter: `${filter} ${axis}=${show(place)}`, values: runs.filter((r) => r[axis] === place && r[metric] !== null && r[metric] !== undefined).map((r) => ({ value: Number(r[metric]) * scale, run: r })) })).filter((p) => p.values.length);
 }
 function charts() {
-  const host = $("charts"), runs = objects(DATA.runs);
+  const all = objects(DATA.runs), compared = new Set(DATA.compared);
+  const host = $("charts"), runs = compared.size ? all.filter((r) => compared.has(r.task)) : all;
   const choice = $("metric")?.value || "";
   const select = el("select", { id: "metric", onchange: charts }, el("option", { value: "" }, "OOD and ID accuracy"), ...DATA.metrics.filter((m) => runs.some((r) => typeof r[m] === "number")).map((m) => el("option", { value: m }, nice(m))));
   select.value = choice;
   const focused = document.activeElement?.id === "metric";
   host.replaceChildren(el("div", { class: "bar" }, el("label", { for: "metric" }, "Show"), select));
   if (focused) select.focus();
-  const metrics = choice ? [choice] : ["ood_acc", "id_acc"], percent = share(metrics[0]), yTitle = percent ? "%" : nice(choice);
+  const metrics = choice ? [choice] : ["ood_acc", "id_acc"], percent = share(metrics[0]), yTitle = percent ? (choice ? `${nice(choice)}, %` : "accuracy, %") : nice(choice);
   const what = choice ? nice(choice) : "Accuracy";
   const places = distinct(runs.map((r) => r.n_bg));
   const main = runs.filter((r) => r.lambda === null || r.method !== "dissimilarity" || r.lambda === DATA.main_lambda);
-  const methods = distinct(main.map((r) => r.method)).sort((a, b) => (b === "dissimilarity") - (a === "dissimilarity") || (b === "erm") - (a === "erm"));
+  const everyMethod = distinct(main.map((r) => r.method)).sort((a, b) => (b === "dissimilarity") - (a === "dissimilarity") || (b === "erm") - (a === "erm"));
+  // Many methods at one N are ranked in a chart of their own: here only those along N.
+  const reach = (m) => distinct(main.filter((r) => r.method === m).map((r) => r.n_bg)).length;
+  const along = everyMethod.filter((m) => reach(m) > 1), methods = along.length ? along : everyMethod;
   const label = (m) => m === "erm" ? "cross-entropy" : m === "dissimilarity" ? `dissimilarity, λ = ${show(DATA.main_lambda)}` : m.replaceAll("_", " ");
   const series = methods.flatMap((m, i) => metrics.map((metric, k) => ({ name: label(m) + (choice ? "" : k ? ": ID" : ": OOD"), colour: colour(i), dash: k === 1, points: points(main.filter((r) => r.method === m), "n_bg", places, metric, m === "dissimilarity" ? `method=${m} lambda=${show(DATA.main_lambda)}` : `method=${m}`) })));
   if (runs.length) chart(host, { title: `${what} against the number of backgrounds a label`, series, ticks: places.map(show), xTitle: "N", yTitle, percent });
+  ranking(host, main, label, choice || "ood_acc");
   const swept = DATA.sweep_n, here = runs.filter((r) => r.n_bg === swept && r.method === "dissimilarity" && r.lambda !== null);
   const lambdas = distinct(here.map((r) => r.lambda));
   if (lambdas.length > 1) chart(host, {
@@ -148,10 +155,23 @@ function charts() {
   });
   curves(host);
 }
+// Methods at the N where most were run, the best first.
+function ranking(host, main, label, metric) {
+  const count = (n) => distinct(main.filter((r) => r.n_bg === n).map((r) => r.method)).length;
+  const n = distinct(main.map((r) => r.n_bg)).sort((a, b) => count(b) - count(a) || b - a)[0];
+  if (n === undefined || count(n) < 3) return;
+  const here = main.filter((r) => r.n_bg === n && typeof r[metric] === "number");
+  const mean = (m) => summary(here.filter((r) => r.method === m).map((r) => r[metric])).mean;
+  const places = distinct(here.map((r) => r.method)).sort((a, b) => mean(b) - mean(a));
+  const told = (m) => here.find((r) => r.method === m)?.told || "nothing";
+  const kinds = distinct(here.map((r) => r.told || "nothing"));
+  const series = kinds.map((kind, i) => ({ name: `told ${kind.replaceAll("_", " ")}`, colour: colour(i), line: false, points: points(here.filter((r) => told(r.method) === kind), "method", places, metric, `n_bg=${n}`) }));
+  chart(host, { title: `${nice(metric)} of every method at N = ${n}`, series, ticks: places.map((m) => label(m).replace(/, λ.*/, "")), tilted: places.length > 6, xTitle: "method", yTitle: nice(metric) + (share(metric) ? ", %" : ""), percent: share(metric) });
+}
 // Training curves: the mean over seeds of what was logged at each epoch.
 let curve = { metric: "penalty", n: null };
 function curves(host) {
-  const epochs = objects(DATA.epochs);
+  const kept = new Set(DATA.compared), epochs = objects(DATA.epochs).filter((e) => !kept.size || !e.task || kept.has(e.task));
   if (!epochs.length) return;
   const numbers = DATA.epochs.columns.filter((c) => !["n_bg", "method", "lambda", "seed", "data_seed", "task", "epoch"].includes(c) && epochs.some((e) => typeof e[c] === "number"));
   const ns = distinct(epochs.map((e) => e.n_bg));
@@ -166,7 +186,7 @@ function curves(host) {
     const filter = `n_bg=${curve.n} method=${method}` + (lambda === "-" ? "" : ` lambda=${lambda}`);
     return { name: lambda === "-" || method === "erm" ? method : `${method}, λ = ${lambda}`, colour: colour(i), dash: i >= 7, points: points(of, "epoch", places, curve.metric, filter).map((p) => ({ ...p, filter })) };
   });
-  chart(host, { title: `${nice(curve.metric)} by epoch at N = ${curve.n}`, series, ticks: places.map(show), xTitle: "epoch", yTitle: share(curve.metric) ? "%" : nice(curve.metric), percent: false, dots: false });
+  chart(host, { title: `${nice(curve.metric)} by epoch at N = ${curve.n}`, series, ticks: places.map(show), xTitle: "epoch", yTitle: nice(curve.metric) + (share(curve.metric) ? ", %" : ""), percent: false, dots: false });
 }
 
 // Tables -----------------------------------------------------------------------------------------
@@ -185,11 +205,21 @@ function sortable(table) {
     });
   });
 }
+// A box above a long table: rows without its words are hidden.
+function filterable(table) {
+  if (table.tBodies[0].rows.length < 8) return;
+  const what = table.parentElement.getAttribute("aria-label");
+  const input = el("input", { type: "search", "aria-label": `Filter: ${what}`, placeholder: "Filter rows", size: 20, oninput: () => {
+    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const row of table.tBodies[0].rows) row.hidden = !words.every((w) => row.textContent.toLowerCase().includes(w));
+  } });
+  table.parentElement.before(el("div", { class: "bar" }, input));
+}
 function runsTable() {
   const runs = objects(DATA.runs), facts = ["n_bg", "method", "lambda", ...DATA.varying, "seed"].filter((f) => DATA.runs.columns.includes(f));
   const metrics = ["id_acc", "ood_acc", "conflict_acc", "black_acc", "background_only_acc", "same_group_similarity"].filter((m) => DATA.runs.columns.includes(m));
   const cell = (m, v) => v === null ? "-" : share(m) ? (100 * v).toFixed(1) : v.toFixed(3);
-  const head = el("thead", {}, el("tr", {}, ...[...facts, ...metrics].map((c) => el("th", { scope: "col" }, el("button", { type: "button" }, nice(c).replace("accuracy, ", "").replace(" accuracy", "") + (share(c) ? " %" : "")))), el("th", { scope: "col" }, el("button", { type: "button" }, "state"))));
+  const head = el("thead", {}, el("tr", {}, ...[...facts, ...metrics].map((c) => el("th", { scope: "col" }, el("button", { type: "button" }, SHORT[c] || nice(c).replace(" accuracy", "") + (share(c) ? " %" : "")))), el("th", { scope: "col" }, el("button", { type: "button" }, "state"))));
   const rows = runs.map((run) => {
     const first = el("td", {}, el("button", { type: "button", "aria-label": `Run ${run.task || facts.map((f) => `${f} ${show(run[f])}`).join(", ")}` }, show(run[facts[0]])));
     const row = el("tr", run.dead ? { class: "dead" } : {}, first, ...facts.slice(1).map((f) => el("td", {}, show(run[f]))), ...metrics.map((m) => el("td", {}, cell(m, run[m]))), el("td", {}, run.dead ? "dead" : "alive"));
@@ -206,7 +236,7 @@ function filter() {
   let shown = 0;
   for (const row of $("runs").tBodies[0].rows) {
     const text = row.textContent.toLowerCase();
-    const hit = words.every((w) => { const at = w.indexOf("="); return at > 0 ? show(row.run[w.slice(0, at)]) === w.slice(at + 1) : text.includes(w.toLowerCase()); });
+    const hit = words.every((w) => { const at = w.indexOf("="); return at > 0 ? w.slice(at + 1).split("|").includes(show(row.run[w.slice(0, at)])) : text.includes(w.toLowerCase()); });
     row.hidden = !hit; shown += hit;
   }
   $("count").textContent = `${shown} of ${DATA.runs.rows.length} runs`;
@@ -225,7 +255,7 @@ function open(run) {
     const name = queue.shift(), task = tasks[name];
     if (!task || seen.has(name)) continue;
     seen.add(name); queue.push(...task.inputs);
-    parts.push(el("h3", { style: "overflow-wrap:anywhere" }, name), list([["took", duration(task.duration_s)], ["peak memory", `${(task.peak_memory_bytes / 1e6).toFixed(0)} MB`], ["started", new Date(task.started * 1000).toISOString().slice(0, 16).replace("T", " ") + " UTC"], ["host", task.host], ["key", task.key], ["artifact", task.artifact], ["code", task.code]]));
+    parts.push(el("h3", { style: "overflow-wrap:anywhere" }, name), list([["took", duration(task.duration_s) + (task.ran ? "" : ", before the last run: a hit")], ["peak memory", `${(task.peak_memory_bytes / 1e6).toFixed(0)} MB`], ["started", day(task.started)], ["host", task.host], ["key", task.key], ["artifact", task.artifact], ["code", task.code]]));
     if (task.log) parts.push(el("pre", { tabindex: 0, "aria-label": `Log of ${name}` }, task.log));
   }
   if (seen.size === 0) parts.push(el("p", { class: "note" }, "Published without what is known of its tasks: dissim show tells it."));
@@ -239,7 +269,23 @@ function stages() {
     node.querySelector(".state").textContent = [s.cached && `${s.cached} cached`, s.ran && `${s.ran} ran`, s.missing && `${s.missing} to run`].filter(Boolean).join(", ");
     node.querySelector("rect").classList.toggle("ran", s.ran > 0 || s.missing > 0);
   }
-  if (PROVENANCE) $("provenance-note").textContent = `${Object.keys(PROVENANCE.tasks).length} tasks stand behind this page; computing all of them takes ${duration(Object.values(PROVENANCE.tasks).reduce((a, t) => a + t.duration_s, 0))} on one core.`;
+  if (PROVENANCE) made();
+}
+
+// The run behind the page, and the machines and versions behind its numbers.
+const day = (s) => new Date(s * 1000).toISOString().slice(0, 16).replace("T", " ") + " UTC";
+function made() {
+  const run = PROVENANCE.run, tasks = Object.values(PROVENANCE.tasks), each = (f) => distinct(tasks.map(f)).join(", ");
+  const pairs = [];
+  if (run) {
+    const git = run.git ? run.git.commit + (run.git.dirty ? ", with changes that were not committed" : "") : "not in git";
+    pairs.push(["last run", `${run.command}, ${day(run.started)}, on ${run.host}, took ${duration(run.duration_s)}`], ["its tasks", `${run.cached} from the cache, ${run.ran} computed, ${Object.keys(run.failed).length} failed`], ["commit", git], ["pipeline.yaml", run.pipeline], ["backend", run.backend]);
+    if (run.git && !run.git.dirty) $("checkout").textContent = `git checkout ${run.git.commit}\n`;
+  }
+  if (tasks.length) pairs.push(["computed between", `${day(Math.min(...tasks.map((t) => t.started)))} and ${day(Math.max(...tasks.map((t) => t.started + t.duration_s)))}`], ["machines", each((t) => t.host)], ["versions of dissim", each((t) => t.dissim)], ["all tasks", duration(tasks.reduce((a, t) => a + t.duration_s, 0)) + " of computing"], ["most memory", `${(Math.max(...tasks.map((t) => t.peak_memory_bytes)) / 1e6).toFixed(0)} MB in one task`]);
+  const missing = Object.entries(PROVENANCE.stages).filter(([, s]) => s.missing);
+  if (missing.length) pairs.push(["still to run", missing.map(([name, s]) => `${s.missing} of ${name}`).join(", ")]);
+  $("made-by").replaceChildren(el("dl", {}, ...pairs.flatMap(([k, v]) => [el("dt", {}, k), el("dd", {}, String(v))])));
 }
 
 // `dissim serve`: the same page again, whenever a task has finished.
@@ -249,7 +295,11 @@ async function live(version) {
     let state;
     try { state = await (await fetch("/live.json", { cache: "no-store" })).json(); } catch { $("live").textContent = "The server has stopped."; return; }
     const bar = el("progress", { max: state.tasks, value: state.done, "aria-label": "Tasks done" });
-    $("live").replaceChildren(bar, `${state.done} of ${state.tasks} tasks in the cache`);
+    const far = (r) => r.total ? ` ${r.done}/${r.total} ${r.unit}` : "";
+    const running = Object.entries(state.running).slice(0, 6).map(([task, r]) => el("li", {}, task + far(r)));
+    const failed = Object.entries(state.failed).slice(0, 3).map(([task, why]) => el("li", { class: "bad" }, `${task} failed: ${why}`));
+    const wrong = state.error ? [el("li", { class: "bad" }, state.error.split("\n")[0])] : [];
+    $("live").replaceChildren(bar, `${state.done} of ${state.tasks} tasks in the cache${running.length ? "" : "; nothing runs"}`, el("ul", {}, ...wrong, ...failed, ...running));
     if (state.version === version) continue;
     version = state.version;
     const next = new DOMParser().parseFromString(await (await fetch("/", { cache: "no-store" })).text(), "text/html");
@@ -263,7 +313,7 @@ async function live(version) {
 }
 function start() {
   charts();
-  document.querySelectorAll("table.sortable:not(#runs)").forEach(sortable);
+  document.querySelectorAll("table.sortable:not(#runs)").forEach((table) => { sortable(table); filterable(table); });
   runsTable();
   $("filter").addEventListener("input", filter);
   document.querySelectorAll("[data-runs]").forEach((b) => b.addEventListener("click", () => filterTo(b.dataset.runs)));

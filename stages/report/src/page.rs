@@ -1,16 +1,19 @@
 //! index.html: one page that needs no network.
 
 use dissim_api::{PipelineSummary, StageError};
-use dissim_claims::{Judgement, Verdict};
+use dissim_claims::Verdict;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::PROVENANCE_SLOT;
+use crate::figures::Figure;
+use crate::rivals::{Rival, Rivals};
 use crate::runs::Run;
 use crate::tables::{Cell, Grid};
 use crate::text;
-use crate::verdicts;
+use crate::verdicts::{self, Judged};
 
 const TEMPLATE: &str = include_str!("page.html");
 const CSS: &str = include_str!("page.css");
@@ -19,10 +22,11 @@ const JS: &str = include_str!("page.js");
 /// Everything the page shows.
 pub(crate) struct Page {
     pub pipeline: Option<PipelineSummary>,
-    pub verdicts: Vec<Judgement>,
+    pub verdicts: Vec<Judged>,
     pub grids: Vec<Grid>,
     pub headline: Vec<String>,
     pub figures: Vec<Figure>,
+    pub rivals: Option<Rivals>,
     /// The sample grid, a PNG.
     pub samples: Option<Vec<u8>>,
     /// `summary.md`.
@@ -30,14 +34,6 @@ pub(crate) struct Page {
     pub runs: Vec<Run>,
     /// What the charts are drawn from.
     pub data: Value,
-}
-
-/// A figure as it stands in the page.
-#[derive(Serialize)]
-pub(crate) struct Figure {
-    pub name: String,
-    pub caption: String,
-    pub svg: String,
 }
 
 /// A Markdown table taken apart.
@@ -101,12 +97,14 @@ impl Page {
             "tally": tally(&self.verdicts),
             "claims": self.verdicts.iter().map(verdict).collect::<Vec<_>>(),
             "tables": self.grids.iter().map(grid).collect::<Vec<_>>(),
-            "figures": self.figures,
+            "figures": self.figures.iter().map(figure).collect::<Vec<_>>(),
+            "rivals": self.rivals.as_ref().map(rivals),
             "samples": self.samples.as_deref().map(base64),
             "summary": table(&self.summary),
             "runs": self.runs.len(),
             "seeds": seeds,
             "version": env!("CARGO_PKG_VERSION"),
+            "slot": PROVENANCE_SLOT,
         });
         template.render(Serde(&view)).map_err(failed)
     }
@@ -118,10 +116,10 @@ fn script(value: &Value) -> String {
 }
 
 /// How many claims have each verdict.
-fn tally(judgements: &[Judgement]) -> Vec<Value> {
+fn tally(judged: &[Judged]) -> Vec<Value> {
     let verdicts = [Verdict::Supported, Verdict::Refuted, Verdict::Inconclusive, Verdict::NotRun];
     let count = |verdict: Verdict| {
-        let n = judgements.iter().filter(|j| j.verdict == verdict).count();
+        let n = judged.iter().filter(|j| j.judgement.verdict == verdict).count();
         json!({ "n": n, "verdict": verdict.as_str(), "class": class(verdict) })
     };
     verdicts.map(count).into()
@@ -132,8 +130,9 @@ fn class(verdict: Verdict) -> String {
 }
 
 /// A claim as the page shows it.
-fn verdict(judgement: &Judgement) -> Value {
+fn verdict(Judged { judgement, filter }: &Judged) -> Value {
     json!({
+        "filter": filter,
         "id": judgement.id,
         "says": judgement.says,
         "verdict": judgement.verdict.as_str(),
@@ -146,8 +145,29 @@ fn verdict(judgement: &Judgement) -> Value {
         "p_holm": judgement.p_holm,
         "n": judgement.n,
         "superiority": judgement.superiority,
+        "mcnemar": judgement.mcnemar.map(|m| {
+            format!("a alone in {} pairs, b alone in {}: exact McNemar p {:.4}", m.only_a, m.only_b, m.p)
+        }),
         "note": judgement.note,
     })
+}
+
+/// A figure; one that the page does not chart stands in it as an image.
+fn figure(figure: &Figure) -> Value {
+    json!({ "name": figure.name, "caption": figure.caption, "svg": figure.svg,
+            "charted": figure.charted, "image": base64(figure.svg.as_bytes()) })
+}
+
+/// The table of methods at one N.
+fn rivals(rivals: &Rivals) -> Value {
+    let (header, rows) = rivals.table();
+    let row = |(cells, rival): (Vec<String>, &Rival)| {
+        let lambda = rival.lambda.map(|l| format!(" lambda={l}")).unwrap_or_default();
+        let filter = format!("n_bg={} method={}{lambda}", rivals.n_bg, rival.method);
+        json!({ "cells": cells, "filter": filter })
+    };
+    json!({ "n_bg": rivals.n_bg, "header": header, "note": Rivals::note(),
+            "rows": rows.into_iter().zip(&rivals.rows).map(row).collect::<Vec<_>>() })
 }
 
 /// A declared table as the page shows it: text and a mark a cell.

@@ -85,6 +85,11 @@ fn pipeline() -> PipelineSummary {
 
 /// A report in a folder of its own.
 fn report(pipeline: Option<PipelineSummary>) -> TempDir {
+    report_of(pipeline, results)
+}
+
+/// The same on other results.
+fn report_of(pipeline: Option<PipelineSummary>, results: fn(&Path)) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (input, output) = (folder.path().join("in"), folder.path().join("out"));
     fs::create_dir_all(&input).unwrap();
@@ -125,6 +130,114 @@ fn figures_tables_and_verdicts_are_written() {
     assert_eq!((&claims[0]["n"], &claims[0]["p_holm"]), (&json!(7), &json!(2.0 / 128.0)));
     assert!((claims[0]["effect"].as_f64().unwrap() - 0.1).abs() < 1e-9);
     assert_eq!(claims[1]["verdict"], "not_run");
+}
+
+/// Whatever `aggregate` leaves of the runs one by one, for every run of [`results`], with a sweep over
+/// tau and an oracle beside them.
+fn everything(folder: &Path) {
+    results(folder);
+    let path = folder.join("runs.parquet");
+    let runs = runs::table(&path).unwrap();
+    let n = runs.height();
+    let mut swept = runs.clone();
+    let tau: Vec<Option<f64>> = (0..n).map(|i| Some([0.001, 0.01][i % 2])).collect();
+    swept.with_column(Column::new("tau".into(), tau)).unwrap();
+    swept
+        .with_column(Column::new(
+            "lambda".into(),
+            (0..n).map(|i| Some([0.5, 1.25, 2.0][i % 3])).collect::<Vec<_>>(),
+        ))
+        .unwrap();
+    let tasks: Vec<String> = (0..n).map(|i| format!("swept {i}")).collect();
+    swept.with_column(Column::new("task".into(), tasks)).unwrap();
+    let mut oracle = runs.clone();
+    oracle.with_column(Column::new("method".into(), vec!["oracle"; n])).unwrap();
+    oracle.with_column(Column::new("lambda".into(), vec![None::<f64>; n])).unwrap();
+    oracle.with_column(Column::new("ood_acc".into(), vec![0.9; n])).unwrap();
+    let tasks: Vec<String> = (0..n).map(|i| format!("oracle {i}")).collect();
+    oracle.with_column(Column::new("task".into(), tasks)).unwrap();
+    let mut plain = runs.clone();
+    let none = vec![None::<f64>; n];
+    plain.with_column(Column::new("tau".into(), none.clone())).unwrap();
+    oracle.with_column(Column::new("tau".into(), none)).unwrap();
+    // Plain twice as often, so that it is the commonest.
+    let mut all = plain.vstack(&swept.head(Some(n / 2))).unwrap();
+    all = all.vstack(&oracle).unwrap();
+    save(&mut all, &path);
+    let task = plain.column("task").unwrap().clone();
+    let column = |name: &str, values: Vec<f64>| Column::new(name.into(), values);
+    let mut epochs = DataFrame::new(
+        n,
+        vec![
+            task.clone(),
+            Column::new("epoch".into(), vec![1i64; n]),
+            column("penalty", vec![0.5; n]),
+            column("pairs", vec![40.0; n]),
+            column("ood_acc", vec![0.4; n]),
+            column("active", vec![0.3; n]),
+        ],
+    )
+    .unwrap();
+    save(&mut epochs, &folder.join("epochs.parquet"));
+    let mut confusion = DataFrame::new(
+        n,
+        vec![
+            task.clone(),
+            Column::new("split".into(), vec!["ood_test"; n]),
+            Column::new("truth".into(), vec![3i64; n]),
+            Column::new("predicted".into(), vec![8i64; n]),
+            Column::new("count".into(), vec![5i64; n]),
+        ],
+    )
+    .unwrap();
+    save(&mut confusion, &folder.join("confusion.parquet"));
+    let mut embeddings = DataFrame::new(
+        n,
+        vec![
+            task,
+            Column::new("split".into(), vec!["id_test"; n]),
+            Column::new("label".into(), vec![3i64; n]),
+            Column::new("background".into(), vec![12i64; n]),
+            column("x", (0..n).map(|i| i as f64).collect()),
+            column("y", vec![1.0; n]),
+            column("share_x", vec![0.6; n]),
+            column("share_y", vec![0.1; n]),
+        ],
+    )
+    .unwrap();
+    save(&mut embeddings, &folder.join("embeddings.parquet"));
+}
+
+fn save(table: &mut DataFrame, path: &Path) {
+    ParquetWriter::new(fs::File::create(path).unwrap()).finish(table).unwrap();
+}
+
+#[test]
+fn every_figure_where_there_is_data_for_it() {
+    let folder = report_of(Some(pipeline()), everything);
+    let page = text(&folder, "index.html");
+    for name in ["rivals", "lambda-tau", "training-curves", "confusion", "embeddings"] {
+        let svg = text(&folder, &format!("figures/{name}.svg"));
+        assert!(svg.starts_with("<svg"), "{name}");
+        assert!(folder.path().join(format!("out/figures/{name}.png")).is_file(), "{name}");
+        assert!(page.contains(&format!("figures/{name}.svg")), "{name}");
+    }
+    let map = text(&folder, "figures/lambda-tau.svg");
+    assert!(map.contains("0.001") && map.contains("n = "), "the map has its cells");
+    assert!(text(&folder, "figures/rivals.svg").contains("oracle"));
+    assert!(text(&folder, "tables/rivals.md").contains("| oracle |"));
+    assert!(page.contains("of the gap between cross-entropy and the oracle"));
+    // Without that data there is none of them.
+    let folder = report(Some(pipeline()));
+    for name in ["rivals", "lambda-tau", "training-curves", "confusion", "embeddings"] {
+        assert!(!folder.path().join(format!("out/figures/{name}.svg")).exists(), "{name}");
+    }
+}
+
+#[test]
+fn the_page_has_room_for_provenance_once() {
+    let page = text(&report(Some(pipeline())), "index.html");
+    assert_eq!(page.matches(PROVENANCE_SLOT).count(), 1);
 }
 
 #[test]

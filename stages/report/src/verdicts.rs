@@ -1,5 +1,6 @@
 //! The study's claims, judged: `claims.json` for programs, `claims.md` for people.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -9,6 +10,12 @@ use serde_json::Value;
 
 use crate::text;
 
+/// A claim judged, and the filter that shows its runs.
+pub(crate) struct Judged {
+    pub judgement: Judgement,
+    pub filter: String,
+}
+
 /// Judges the claims against the runs and writes both files; nothing where there are no claims.
 ///
 /// # Errors
@@ -17,7 +24,7 @@ pub(crate) fn write(
     claims: &[Params],
     runs: &[Row],
     output: &Path,
-) -> Result<Vec<Judgement>, StageError> {
+) -> Result<Vec<Judged>, StageError> {
     let parse = |claim: &Params| {
         serde_json::from_value::<Claim>(Value::Object(claim.clone()))
             .map_err(|e| StageError::new(format!("a claim cannot be read: {e}")))
@@ -32,26 +39,80 @@ pub(crate) fn write(
         let path = output.join("tables/claims.md");
         fs::write(&path, markdown(&judgements)).or_fail("cannot write", &path)?;
     }
-    Ok(judgements)
+    let judged = judgements.into_iter().zip(&claims);
+    Ok(judged.map(|(judgement, claim)| Judged { judgement, filter: filter(claim) }).collect())
+}
+
+/// The filter of the page that shows the runs a claim speaks of: `column=value`, alternatives after a
+/// bar. A column that only one side names is free on the other, where it usually is empty.
+pub(crate) fn filter(claim: &Claim) -> String {
+    let mut wanted: BTreeMap<&String, Vec<String>> = BTreeMap::new();
+    let mut add = |name, value: &Value| {
+        let values: &mut Vec<String> = wanted.entry(name).or_default();
+        let shown = match value {
+            Value::Array(any) => any.iter().map(text::value).collect(),
+            one => vec![text::value(one)],
+        };
+        for value in shown {
+            if !values.contains(&value) {
+                values.push(value);
+            }
+        }
+    };
+    if let Some(compare) = &claim.compare {
+        compare.at.iter().for_each(|(name, value)| add(name, value));
+        for (own, other) in [(&compare.a, &compare.b), (&compare.b, &compare.a)] {
+            for (name, value) in own {
+                add(name, value);
+                if !other.contains_key(name) && !compare.at.contains_key(name) {
+                    add(name, &Value::Null);
+                }
+            }
+        }
+    }
+    if let Some(trend) = &claim.trend {
+        trend.at.iter().for_each(|(name, value)| add(name, value));
+    }
+    if let Some(best) = &claim.best {
+        best.of.iter().for_each(|(name, value)| add(name, value));
+    }
+    let parts = wanted.into_iter().map(|(name, values)| format!("{name}={}", values.join("|")));
+    parts.collect::<Vec<_>>().join(" ")
 }
 
 /// The verdicts as a table.
 fn markdown(judgements: &[Judgement]) -> String {
-    let mut out = "| claim | verdict | effect | 95 % interval | p | corrected p | n |\n|:--|:--|--:|:-:|--:|--:|--:|\n".to_owned();
+    let mut out = "| claim | verdict | effect | 95 % interval | p | corrected p | P(A > B) | n |\n|:--|:--|--:|:-:|--:|--:|--:|--:|\n".to_owned();
+    let mut notes = String::new();
     for judgement in judgements {
         let p = |p: Option<f64>| p.map_or("-".to_owned(), |p| format!("{p:.4}"));
         out += &format!(
-            "| {} | {} | {} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
             text::markdown(&judgement.says),
             judgement.verdict.as_str(),
             effect(judgement),
             interval(judgement),
             p(judgement.p),
             p(judgement.p_holm),
+            judgement.superiority.map_or("-".to_owned(), |p| format!("{p:.2}")),
             judgement.n,
         );
+        let dead = judgement.mcnemar.map(|m| {
+            format!(
+                "a alone in {} pairs, b alone in {}: exact McNemar p {:.4}",
+                m.only_a, m.only_b, m.p
+            )
+        });
+        for note in dead.iter().chain(&judgement.note) {
+            let (says, note) = (text::markdown(&judgement.says), text::markdown(note));
+            notes += &format!("- {says}: {note}.\n");
+        }
     }
-    out + "\nEffect: mean paired difference in points, or mean slope a step of the axis; BCa bootstrap interval; two-sided sign-flip p, corrected by Holm over all claims.\n"
+    if !notes.is_empty() {
+        notes = format!("\n{notes}");
+    }
+    out + &notes
+        + "\nEffect: mean paired difference in points, or mean slope a step of the axis; BCa bootstrap interval; two-sided sign-flip p, corrected by Holm over all claims; P(A > B): the share of pairs in which a exceeds b.\n"
 }
 
 /// The effect as people read it: points for fractions, else the number.
@@ -76,5 +137,21 @@ pub(crate) fn expectation(expect: Expect) -> &'static str {
         Expect::Greater => "greater",
         Expect::Less => "less",
         Expect::None => "no difference",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_claim_leads_to_its_runs() {
+        let claim: Claim =
+            serde_json::from_value(json!({ "id": "x", "says": "y", "expect": "greater",
+            "compare": { "metric": "ood_acc", "a": { "method": "dissimilarity", "lambda": 1.25 },
+                         "b": { "method": "erm" }, "at": { "n_bg": [8, 16] } } }))
+            .unwrap();
+        assert_eq!(filter(&claim), "lambda=1.25|- method=dissimilarity|erm n_bg=8|16");
     }
 }

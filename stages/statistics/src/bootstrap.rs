@@ -1,4 +1,4 @@
-//! Bias-corrected and accelerated bootstrap interval of a mean.
+//! Bias-corrected and accelerated bootstrap intervals: of a mean, and of any statistic.
 
 use crate::{Interval, Random, mean, normal};
 
@@ -22,31 +22,75 @@ pub fn bca(values: &[f64], confidence: f64) -> Option<Interval> {
     let mut means: Vec<f64> = (0..DRAWS)
         .map(|_| (0..n).map(|_| values[random.below(n)]).sum::<f64>() / n as f64)
         .collect();
-    means.sort_unstable_by(f64::total_cmp);
-    // Ties with the observed mean count half, as resamples of few values often tie. The same values
-    // added in another order are a tie, whatever the last bit says.
+    // The same values added in another order are a tie, whatever the last bit says.
     let slack = 1e-12 * values.iter().map(|v| v.abs()).sum::<f64>();
-    let below = means.partition_point(|m| *m < observed - slack) as f64;
-    let ties = means.partition_point(|m| *m <= observed + slack) as f64 - below;
+    // Leaving value v out moves the mean by (observed - v) / (n - 1); the factor cancels.
+    let influence: Vec<f64> = values.iter().map(|v| v - observed).collect();
+    Some(interval(&mut means, observed, slack, &influence, confidence))
+}
+
+/// The same of any `statistic` of `n` things, such as a ratio of means over pairs: it is given which
+/// things were drawn.
+///
+/// None with fewer than two, or where the statistic of some resample is no number.
+#[must_use]
+pub fn bca_of(n: usize, confidence: f64, statistic: impl Fn(&[usize]) -> f64) -> Option<Interval> {
+    if n < 2 {
+        return None;
+    }
+    let all: Vec<usize> = (0..n).collect();
+    let observed = statistic(&all);
+    let mut random = Random(0x000B_00B5);
+    let mut drawn = vec![0; n];
+    let mut values: Vec<f64> = (0..DRAWS)
+        .map(|_| {
+            drawn.iter_mut().for_each(|d| *d = random.below(n));
+            statistic(&drawn)
+        })
+        .collect();
+    let left_out = |i: &usize| {
+        let rest: Vec<usize> = all.iter().copied().filter(|j| j != i).collect();
+        statistic(&rest)
+    };
+    let jackknife: Vec<f64> = all.iter().map(left_out).collect();
+    if values.iter().chain(&jackknife).any(|v| !v.is_finite()) {
+        return None;
+    }
+    let centre = mean(&jackknife);
+    let influence: Vec<f64> = jackknife.iter().map(|v| centre - v).collect();
+    if influence.iter().all(|u| *u == 0.0) {
+        return Some(Interval { low: observed, high: observed });
+    }
+    Some(interval(&mut values, observed, 1e-12 * observed.abs(), &influence, confidence))
+}
+
+/// The interval from the statistic's resamples. Ties with what was observed count half, as resamples
+/// of few values often tie.
+fn interval(
+    resampled: &mut [f64],
+    observed: f64,
+    slack: f64,
+    influence: &[f64],
+    confidence: f64,
+) -> Interval {
+    resampled.sort_unstable_by(f64::total_cmp);
+    let below = resampled.partition_point(|m| *m < observed - slack) as f64;
+    let ties = resampled.partition_point(|m| *m <= observed + slack) as f64 - below;
     let bias = normal::quantile((below + 0.5 * ties) / DRAWS as f64);
-    let acceleration = acceleration(values, observed);
+    let acceleration = acceleration(influence);
     let end = |tail: f64| {
         let z = bias + normal::quantile(tail);
         let p = normal::cdf(bias + z / (1.0 - acceleration * z));
-        percentile(&means, p)
+        percentile(resampled, p)
     };
     let tail = (1.0 - confidence) / 2.0;
-    Some(Interval { low: end(tail), high: end(1.0 - tail) })
+    Interval { low: end(tail), high: end(1.0 - tail) }
 }
 
-/// Acceleration from the jackknife: a third of the skewness over the root of n, in effect.
-fn acceleration(values: &[f64], observed: f64) -> f64 {
-    let n = values.len() as f64;
-    // Leaving value v out moves the mean by (observed - v) / (n - 1); the factor cancels.
-    let influence: Vec<f64> = values.iter().map(|v| v - observed).collect();
+/// Acceleration from the jackknife: a sixth of the skewness of the influences, in effect.
+fn acceleration(influence: &[f64]) -> f64 {
     let squares: f64 = influence.iter().map(|u| u * u).sum();
     let cubes: f64 = influence.iter().map(|u| u * u * u).sum();
-    debug_assert!(n >= 2.0);
     cubes / (6.0 * squares.powf(1.5))
 }
 
@@ -100,6 +144,14 @@ mod tests {
             let (a, b) = (bca(&x, 0.95).unwrap(), bca(&scaled, 0.95).unwrap());
             prop_assert!((a.low * scale - b.low).abs() <= 1e-9 * scale);
             prop_assert!((a.high * scale - b.high).abs() <= 1e-9 * scale);
+        }
+
+        /// The mean as any other statistic: the same draws, the same interval.
+        #[test]
+        fn a_mean_is_a_statistic(x in prop::collection::vec(-1.0f64..1.0, 2..8)) {
+            let of = |drawn: &[usize]| drawn.iter().map(|&i| x[i]).sum::<f64>() / drawn.len() as f64;
+            let (a, b) = (bca(&x, 0.95).unwrap(), bca_of(x.len(), 0.95, of).unwrap());
+            prop_assert!((a.low - b.low).abs() < 1e-3 && (a.high - b.high).abs() < 1e-3, "{a:?} {b:?}");
         }
 
         #[test]

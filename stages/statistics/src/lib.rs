@@ -7,6 +7,7 @@
 //! | among several claims? | [`holm::adjust`] | Holm 1979 |
 //! | how often does A win? | [`paired::superiority`] | Bouthillier et al. 2021, "Accounting for variance" |
 //! | how large is a share? | [`share::wilson`] | Wilson 1927 |
+//! | how much of a gap is closed? | [`paired::gap_recovered`] | Burns et al. 2023, "Weak-to-strong generalization" |
 //! | do two methods die as often? | [`share::mcnemar`] | McNemar 1947, exact form |
 //!
 //! Everything is deterministic: random numbers come from a fixed generator with a fixed seed.

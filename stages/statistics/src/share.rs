@@ -67,6 +67,14 @@ mod tests {
     }
 
     proptest! {
+        /// For runs that are dead or not, the sign-flip test of the paired differences is McNemar's.
+        #[test]
+        fn mcnemar_is_the_sign_flip_test(a in 0usize..7, b in 0usize..7, ties in 0usize..5) {
+            let differences: Vec<f64> = [vec![1.0; a], vec![-1.0; b], vec![0.0; ties]].concat();
+            let flipped = crate::sign_flip::p_value(&differences);
+            prop_assert!((flipped - mcnemar(a, b)).abs() < 1e-12);
+        }
+
         /// Wilson's interval is where the score test does not reject.
         #[test]
         fn wilson_solves_its_equation(n in 1usize..60, part in 0.0f64..1.0) {

@@ -1,26 +1,13 @@
-//! The study's two figures: accuracy against N, and against lambda with the share of dead runs.
-//!
-//! One function draws each panel on any plotters backend, so the PNG is the SVG. Colours are Okabe
-//! & Ito's, which colour-blind readers tell apart.
+//! Accuracy against N, and against lambda with the share of dead runs.
 
-use std::fs::File;
-use std::io::BufWriter;
-use std::path::Path;
-use std::sync::Once;
-
-use dissim_api::{IoContext, StageError};
 use dissim_statistics::{share, student};
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::{FontStyle, register_font};
 
+use super::canvas::{BLUE, Drawing, Drawn, GREY, LIGHT, VERMILION};
 use crate::runs::{Run, distinct, main_lambda, sweep};
 
 const SIZE: (u32, u32) = (900, 520);
-const BLUE: RGBColor = RGBColor(0, 114, 178);
-const VERMILION: RGBColor = RGBColor(213, 94, 0);
-const GREY: RGBColor = RGBColor(90, 90, 90);
-const LIGHT: RGBColor = RGBColor(222, 222, 222);
 
 /// A figure to draw.
 pub(crate) struct Panel {
@@ -146,45 +133,15 @@ fn against_lambda(runs: &[Run]) -> Option<Panel> {
     })
 }
 
-/// Writes `base.svg` and `base.png`.
-///
-/// # Errors
-/// When a file cannot be drawn or written.
-pub(crate) fn write(panel: &Panel, base: &Path) -> Result<(), StageError> {
-    static FONT: Once = Once::new();
-    FONT.call_once(|| {
-        let font = include_bytes!("assets/DejaVuSans.ttf");
-        assert!(
-            register_font("sans-serif", FontStyle::Normal, font).is_ok(),
-            "the font is in the crate"
-        );
-    });
-    let path = base.with_extension("svg");
-    draw(panel, &SVGBackend::new(&path, SIZE).into_drawing_area(), 1.0)
-        .or_fail("cannot draw", &path)?;
-    let path = base.with_extension("png");
-    let size = (SIZE.0 * 2, SIZE.1 * 2);
-    let mut pixels = vec![0; (size.0 * size.1 * 3) as usize];
-    draw(panel, &BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area(), 2.0)
-        .or_fail("cannot draw", &path)?;
-    write_png(&path, size, &pixels).or_fail("cannot write", &path)
-}
+impl Drawing for Panel {
+    fn size(&self) -> (u32, u32) {
+        SIZE
+    }
 
-/// 8-bit RGB as PNG.
-fn write_png(
-    path: &Path,
-    (width, height): (u32, u32),
-    pixels: &[u8],
-) -> Result<(), png::EncodingError> {
-    let mut encoder = png::Encoder::new(BufWriter::new(File::create(path)?), width, height);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(pixels)?;
-    writer.finish()
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, scale: f64) -> Drawn<B> {
+        draw(self, area, scale)
+    }
 }
-
-type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
 /// Draws a panel at `scale` pixels a unit.
 fn draw<B: DrawingBackend>(panel: &Panel, area: &DrawingArea<B, Shift>, scale: f64) -> Drawn<B> {

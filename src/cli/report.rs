@@ -1,0 +1,145 @@
+//! `dissim report`: the page from what is cached.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Cli, Failure, Result, Selection, print, run};
+use crate::execute::{
+    self, Cancel, Console, Events, Fancy, Logs, OnFailure, Plain, RunOptions, Summary,
+};
+use crate::graph::Study;
+use crate::history::Recorder;
+use crate::partial::{self, Nothing, Partial};
+use crate::plan::Planner;
+use crate::publish;
+use crate::registry::Registry;
+use crate::store::Store;
+
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    #[command(flatten)]
+    selection: Selection,
+    /// Opens the page in the browser.
+    #[arg(long)]
+    open: bool,
+    /// Prints what happens as JSON, an object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn report(cli: &Cli, args: &ReportArgs, registry: &Registry) -> Result<()> {
+    let (study, store) = cli.open(&args.selection, registry)?;
+    let partial = available(&study, &store)?;
+    // The handler lives as long as the process.
+    let cancel: &'static Cancel = Box::leak(Box::default());
+    ctrlc::set_handler(|| cancel.request())
+        .map_err(|e| Failure::Input(format!("error: cannot listen for Ctrl-C: {e}\n")))?;
+    let mut console: Box<dyn Console> = match args.json {
+        true => Box::new(Events),
+        false if std::io::stderr().is_terminal() => Box::new(Fancy::default()),
+        false => Box::new(Plain::default()),
+    };
+    let start = std::time::Instant::now();
+    let recorder = Recorder::start(&study.root, &std::fs::read(&study.file).unwrap_or_default());
+    let summary = gather(&partial, &store, cancel, &mut *console)?;
+    let record = recorder.finish(&partial.study, &store, &summary);
+    let page = publish::publish(&partial.study, &store, &summary, record.as_ref().ok())?;
+    run::report(&summary);
+    let line = run::last_line(&summary, start.elapsed().as_secs_f64(), page.as_deref());
+    if args.json {
+        let missing: Vec<_> = partial
+            .missing
+            .iter()
+            .map(|(stage, (have, of))| json!({ "stage": stage, "cached": have, "tasks": of }))
+            .collect();
+        let line = json!({ "event": "summary", "missing": missing, "page": page, "line": line });
+        print(&format!("{line}\n"))?;
+    } else {
+        print(&format!("{}{line}\n", missing(&study, &partial)))?;
+    }
+    if summary.interrupted {
+        return Err(Failure::Interrupted);
+    }
+    if !summary.failed.is_empty() {
+        return Err(Failure::Task);
+    }
+    match page.filter(|_| args.open) {
+        Some(page) => open(&study.root.join(page)),
+        None => Ok(()),
+    }
+}
+
+/// The study cut down to what the store holds.
+pub(super) fn available(study: &Study, store: &Store) -> Result<Partial> {
+    let mut planner = Planner::new(study, store);
+    let states = planner.plan();
+    planner.save()?;
+    partial::of(study, &states).map_err(|nothing| {
+        let help = match nothing {
+            Nothing::NoReport => {
+                "add `report: { kind: report, needs: { results: .. } }`".to_owned()
+            }
+            Nothing::NoRuns(_) => format!("dissim run{}", profile(study)),
+        };
+        Failure::Input(format!("error: {nothing}\n  help: {help}\n"))
+    })
+}
+
+/// Runs what gathers and reports; everything else is there.
+pub(super) fn gather(
+    partial: &Partial,
+    store: &Store,
+    cancel: &Cancel,
+    console: &mut dyn Console,
+) -> Result<Summary> {
+    let options = RunOptions {
+        targets: partial.targets.clone(),
+        machine: run::machine(None),
+        on_failure: OnFailure::Stop,
+        logs: Logs::OfFailures,
+        program: std::env::current_exe()?,
+    };
+    Ok(execute::run(&partial.study, store, &options, cancel, console)?)
+}
+
+/// What the report lacks, a line a stage, and how to get it; nothing where it is whole.
+pub(super) fn missing(study: &Study, partial: &Partial) -> String {
+    if partial.missing.is_empty() {
+        return String::new();
+    }
+    let line = |(stage, (have, of)): (&String, &(usize, usize))| {
+        format!("  {stage}: {have} of {of} tasks are in the cache\n")
+    };
+    let lines: String = partial.missing.iter().map(line).collect();
+    format!("the report is of a part of the study:\n{lines}  help: dissim run{}\n", profile(study))
+}
+
+/// The option that chooses the profile in use.
+pub(super) fn profile(study: &Study) -> String {
+    study.profile.as_ref().map(|p| format!(" --profile {p}")).unwrap_or_default()
+}
+
+/// Opens a file or an address in the browser.
+pub(super) fn open(what: impl AsRef<Path>) -> Result<()> {
+    let what = what.as_ref();
+    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let browser =
+        std::env::var("BROWSER").ok().filter(|b| !b.is_empty() && !b.contains(['%', ':']));
+    let program = browser.unwrap_or_else(|| program.to_owned());
+    let started = Command::new(&program)
+        .arg(what)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    started.map(|_| ()).map_err(|e| {
+        Failure::Input(format!(
+            "error: no browser could be started ({program}: {e})\n  help: open {} yourself\n",
+            what.display()
+        ))
+    })
+}

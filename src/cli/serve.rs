@@ -1,0 +1,172 @@
+//! `dissim serve`: the report as a live page while a run goes on.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::report::{gather, open};
+use super::{Cli, Failure, Result, Selection, print};
+use crate::digest::Digest;
+use crate::execute::{Cancel, Several, wanted};
+use crate::graph::{Study, TaskId};
+use crate::partial::{self, Partial};
+use crate::plan::{Planner, State};
+use crate::provenance::{self, Behind};
+use crate::registry::Registry;
+use crate::serve::{Content, Server};
+use crate::store::{Store, Tree};
+
+/// How often the cache is looked at.
+const TICK: Duration = Duration::from_millis(1000);
+/// A report is made again after so many times what the last one took: the run comes first.
+const REST: u32 = 4;
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    selection: Selection,
+    /// The port on 127.0.0.1; 0 lets the system choose.
+    #[arg(long, default_value_t = 8765)]
+    port: u16,
+    /// Opens the page in the browser.
+    #[arg(long)]
+    open: bool,
+}
+
+pub(super) fn serve(cli: &Cli, args: &ServeArgs, registry: &Registry) -> Result<()> {
+    let (_, store) = cli.open(&args.selection, registry)?;
+    let server = Server::bind(args.port, &store).map_err(|e| {
+        let port = args.port;
+        Failure::Input(format!(
+            "error: cannot listen on 127.0.0.1:{port}: {e}\n  help: name another with --port, or let the system choose with --port 0\n"
+        ))
+    })?;
+    let address = format!("http://{}/", server.address());
+    print(&format!("{address}\n"))?;
+    eprintln!("serving what the cache holds; Ctrl-C ends");
+    if args.open {
+        open(&address)?;
+    }
+    // The handler lives as long as the process.
+    let cancel: &'static Cancel = Box::leak(Box::default());
+    ctrlc::set_handler(|| cancel.request())
+        .map_err(|e| Failure::Input(format!("error: cannot listen for Ctrl-C: {e}\n")))?;
+    let content = server.content();
+    std::thread::spawn(move || server.serve());
+    let mut watch = Watch::default();
+    while !cancel.requested() {
+        let looked = cli.open(&args.selection, registry).and_then(|(study, store)| {
+            let made = watch.look(&study, &store, cancel)?;
+            Ok((made, watch.state(&study, &store)))
+        });
+        let mut content = content.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match looked {
+            Ok((made, state)) => {
+                let kept = made.unwrap_or_else(|| content.clone());
+                *content = Content { state, ..kept };
+            }
+            // Half-edited, say: the page stays, and says so.
+            Err(Failure::Input(message)) => content.state["error"] = message.into(),
+            Err(Failure::Task) => content.state["error"] = "the report failed".into(),
+            Err(Failure::Interrupted) => break,
+        }
+        drop(content);
+        std::thread::sleep(TICK);
+    }
+    Err(Failure::Interrupted)
+}
+
+/// What was seen of the cache.
+#[derive(Debug, Default)]
+struct Watch {
+    version: u64,
+    /// What the last page shows.
+    shown: Option<Digest>,
+    /// When another page may be made.
+    due: Option<Instant>,
+    tasks: usize,
+    done: usize,
+}
+
+impl Watch {
+    /// Makes the page again where there is more to show.
+    fn look(&mut self, study: &Study, store: &Store, cancel: &Cancel) -> Result<Option<Content>> {
+        let states = Planner::new(study, store).plan();
+        self.tasks = states.len();
+        self.done = states.iter().filter(|s| matches!(s, State::Hit(_))).count();
+        let Ok(partial) = partial::of(study, &states) else { return Ok(None) };
+        let seen = seen(&partial, &states);
+        if self.shown.as_ref() == Some(&seen) || self.due.is_some_and(|at| Instant::now() < at) {
+            return Ok(None);
+        }
+        let start = Instant::now();
+        let summary = gather(&partial, store, cancel, &mut Several::default())?;
+        self.due = Some(Instant::now() + start.elapsed() * REST);
+        if summary.interrupted {
+            return Err(Failure::Interrupted);
+        }
+        // What failed once fails again until something else is there.
+        self.shown = Some(seen);
+        if !summary.failed.is_empty() {
+            return Err(Failure::Task);
+        }
+        self.version += 1;
+        let runs = store.run_records();
+        let behind = Behind {
+            keys: &summary.keys,
+            computed: &summary.computed,
+            run: runs.last(),
+            live: Some(self.version),
+        };
+        let files = partial
+            .targets
+            .first()
+            .and_then(|task| store.tree(summary.artifacts.get(task)?))
+            .unwrap_or_default();
+        let page = page(&partial, store, &files, behind)?;
+        Ok(Some(Content { page, files: Arc::new(files), state: Value::Null }))
+    }
+
+    /// `live.json`.
+    fn state(&self, study: &Study, store: &Store) -> Value {
+        let (mut running, mut failed) = (BTreeMap::new(), BTreeMap::new());
+        for activity in store.activity() {
+            running.extend(activity.running);
+            failed.extend(activity.failed);
+        }
+        json!({ "version": self.version, "name": study.name, "tasks": self.tasks,
+            "done": self.done, "running": running, "failed": failed })
+    }
+}
+
+/// What the report depends on: the artifacts of all that is there, the pipeline's shape with its claims.
+fn seen(partial: &Partial, states: &[State]) -> Digest {
+    let wanted = wanted(&partial.study, &partial.targets);
+    let there: Vec<(TaskId, &Digest)> = states
+        .iter()
+        .enumerate()
+        .filter(|(task, _)| wanted[*task])
+        .filter_map(|(task, state)| match state {
+            State::Hit(record) => Some((task, &record.artifact)),
+            _ => None,
+        })
+        .collect();
+    let all = json!([there, partial.study.summary()]);
+    Digest::of(all.to_string().as_bytes())
+}
+
+fn page(
+    partial: &Partial,
+    store: &Store,
+    files: &Tree,
+    behind: Behind<'_>,
+) -> Result<Option<Arc<str>>> {
+    let Some(entry) = files.files.get("index.html") else { return Ok(None) };
+    let page = fs::read_to_string(store.object(&entry.digest))?;
+    let provenance = provenance::of(&partial.study, store, &partial.targets, behind);
+    Ok(Some(provenance::fill(&page, &provenance).into()))
+}
