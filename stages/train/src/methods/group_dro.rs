@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 use dissim_api::formats::{Dataset, SplitName};
 use dissim_kernel::{OutputGradient, Outputs};
 
-use super::cross_entropy::CrossEntropy;
-use super::pairs::GroupSums;
+use super::risk::Risk;
 use super::{Batch, Objective, StepStats};
 use crate::batches::groups;
 
@@ -23,8 +22,7 @@ const ETA: f64 = 0.01;
 pub struct GroupDro {
     /// ln q of every group, up to a constant.
     log_q: BTreeMap<u32, f64>,
-    entropy: CrossEntropy,
-    norms: GroupSums,
+    risk: Risk,
 }
 
 impl GroupDro {
@@ -37,13 +35,13 @@ impl GroupDro {
 
     fn of(groups: &[u32]) -> Self {
         let log_q = groups.iter().map(|&g| (g, 0.0)).collect();
-        Self { log_q, entropy: CrossEntropy::default(), norms: GroupSums::default() }
+        Self { log_q, risk: Risk::default() }
     }
 
     /// The share of each group in the objective of this batch, after q's step.
     fn shares(&mut self, groups: &[u32]) -> BTreeMap<u32, (f64, usize)> {
         let mut present: BTreeMap<u32, (f64, usize)> = BTreeMap::new();
-        for (group, loss) in groups.iter().zip(&self.entropy.losses) {
+        for (group, loss) in groups.iter().zip(&self.risk.entropy.losses) {
             let (sum, count) = present.entry(*group).or_default();
             *sum += loss;
             *count += 1;
@@ -68,18 +66,15 @@ impl Objective for GroupDro {
         outputs: Outputs<'_>,
         gradient: &mut OutputGradient,
     ) -> StepStats {
-        let mut stats = StepStats::default();
-        self.entropy.measure(batch, outputs);
-        self.norms.measure(outputs.embedding, batch.groups, &mut stats);
+        let stats = self.risk.measure(batch, outputs);
         let shares = self.shares(batch.groups);
         let weight = |group| {
             let (share, count) = shares[group];
             (share / count as f64) as f32
         };
         let weights: Vec<f32> = batch.groups.iter().map(weight).collect();
-        self.entropy.add_weighted_gradient(&weights, gradient.logits_mut());
-        let (cross_entropy, correct) = (self.entropy.mean(), self.entropy.correct);
-        StepStats { cross_entropy, correct, ..stats }
+        self.risk.entropy.add_weighted_gradient(&weights, gradient.logits_mut());
+        stats
     }
 
     fn state(&self) -> Vec<f64> {
@@ -139,7 +134,7 @@ mod tests {
     #[test]
     fn q_by_hand_survives_a_checkpoint() {
         let mut objective = GroupDro::of(&[4, 7]);
-        objective.entropy.losses = vec![1.0, 3.0];
+        objective.risk.entropy.losses = vec![1.0, 3.0];
         let shares = objective.shares(&[4, 7]);
         // q is e^0.01 and e^0.03.
         assert!((shares[&4].0 - 1.0 / (1.0 + 0.02f64.exp())).abs() < 1e-12);

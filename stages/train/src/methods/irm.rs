@@ -9,9 +9,8 @@
 
 use dissim_kernel::{CLASSES, OutputGradient, Outputs};
 
-use super::cross_entropy::CrossEntropy;
 use super::environments::{ANNEALED, Slots, annealed};
-use super::pairs::GroupSums;
+use super::risk::Risk;
 use super::{Batch, Clock, Objective, StepStats};
 
 /// The objective.
@@ -19,20 +18,19 @@ use super::{Batch, Clock, Objective, StepStats};
 pub struct Irm {
     weight: f64,
     slots: Slots,
-    entropy: CrossEntropy,
-    norms: GroupSums,
+    risk: Risk,
 }
 
 impl Irm {
     /// With the weight that it ends with.
     #[must_use]
     pub fn new(weight: f64, slots: Slots) -> Self {
-        Self { weight, slots, entropy: CrossEntropy::default(), norms: GroupSums::default() }
+        Self { weight, slots, risk: Risk::default() }
     }
 
     /// softmax(l)_k of sample `i`: the residual, plus its target.
     fn probability(&self, i: usize, k: usize, label: u8) -> f32 {
-        self.entropy.residuals[i * CLASSES + k] + f32::from(u8::from(k == usize::from(label)))
+        self.risk.entropy.residuals[i * CLASSES + k] + f32::from(u8::from(k == usize::from(label)))
     }
 }
 
@@ -43,9 +41,7 @@ impl Objective for Irm {
         outputs: Outputs<'_>,
         gradient: &mut OutputGradient,
     ) -> StepStats {
-        let mut stats = StepStats::default();
-        self.entropy.measure(batch, outputs);
-        self.norms.measure(outputs.embedding, batch.groups, &mut stats);
+        let stats = self.risk.measure(batch, outputs);
         let slots = self.slots.members(batch);
         let count = slots.len() as f32;
         let lambda = annealed(self.weight, batch.clock.step);
@@ -72,20 +68,13 @@ impl Objective for Irm {
                 let row = &mut gradient.logits_mut()[i * CLASSES..(i + 1) * CLASSES];
                 for (k, g) in row.iter_mut().enumerate() {
                     let p = self.probability(i, k, batch.labels[i]);
-                    let residual = self.entropy.residuals[i * CLASSES + k];
+                    let residual = self.risk.entropy.residuals[i * CLASSES + k];
                     *g += factor * (residual + p * (outputs.logits(i)[k] - expected[i]));
                 }
             }
         }
-        self.entropy.add_weighted_gradient(&weights, gradient.logits_mut());
-        StepStats {
-            cross_entropy: self.entropy.mean(),
-            correct: self.entropy.correct,
-            penalty,
-            pairs: 0.0,
-            lambda,
-            ..stats
-        }
+        self.risk.entropy.add_weighted_gradient(&weights, gradient.logits_mut());
+        StepStats { penalty, pairs: 0.0, lambda, ..stats }
     }
 
     fn restarts_optimiser(&self, clock: Clock) -> bool {

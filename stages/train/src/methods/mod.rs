@@ -27,6 +27,7 @@ mod mixup;
 mod moments;
 pub mod pairs;
 pub mod penalised;
+mod risk;
 mod rsc;
 mod sifer;
 mod similarity;

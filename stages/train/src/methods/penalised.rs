@@ -5,8 +5,7 @@ use std::fmt::Debug;
 
 use dissim_kernel::{OutputGradient, Outputs};
 
-use super::cross_entropy::CrossEntropy;
-use super::pairs::GroupSums;
+use super::risk::Risk;
 use super::weight::Weight;
 use super::{Batch, Objective, StepStats};
 
@@ -35,16 +34,14 @@ pub struct Term {
 #[derive(Debug)]
 pub struct Penalised {
     weight: Weight,
-    entropy: CrossEntropy,
-    norms: GroupSums,
+    risk: Risk,
     penalty: Box<dyn Penalty>,
 }
 
 impl Penalised {
     /// Cross-entropy plus `weight` times `penalty`.
     pub fn new(weight: impl Into<Weight>, penalty: impl Penalty + 'static) -> Self {
-        let (entropy, norms) = (CrossEntropy::default(), GroupSums::default());
-        Self { weight: weight.into(), entropy, norms, penalty: Box::new(penalty) }
+        Self { weight: weight.into(), risk: Risk::default(), penalty: Box::new(penalty) }
     }
 }
 
@@ -55,19 +52,10 @@ impl Objective for Penalised {
         outputs: Outputs<'_>,
         gradient: &mut OutputGradient,
     ) -> StepStats {
-        let mut stats = StepStats::default();
-        self.entropy.measure(batch, outputs);
-        self.entropy.add_gradient(gradient.logits_mut());
-        self.norms.measure(outputs.embedding, batch.groups, &mut stats);
+        let stats = self.risk.measure(batch, outputs);
+        self.risk.entropy.add_gradient(gradient.logits_mut());
         let lambda = self.weight.at(batch.clock);
         let term = self.penalty.add(batch, outputs, lambda as f32, gradient);
-        StepStats {
-            cross_entropy: self.entropy.mean(),
-            correct: self.entropy.correct,
-            penalty: term.value,
-            pairs: term.pairs,
-            lambda,
-            ..stats
-        }
+        StepStats { penalty: term.value, pairs: term.pairs, lambda, ..stats }
     }
 }

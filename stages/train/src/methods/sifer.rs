@@ -13,8 +13,7 @@
 
 use dissim_kernel::{CLASSES, Optimiser, OutputGradient, Outputs, Rule};
 
-use super::cross_entropy::CrossEntropy;
-use super::pairs::GroupSums;
+use super::risk::Risk;
 use super::weight::Weight;
 use super::{Batch, Objective, StepStats};
 use crate::batches::Stream;
@@ -29,8 +28,7 @@ const RATE: f64 = 0.001;
 pub struct Sifer {
     weight: Weight,
     seed: u64,
-    entropy: CrossEntropy,
-    norms: GroupSums,
+    risk: Risk,
     /// There once features have been seen.
     classifier: Option<Classifier>,
 }
@@ -39,8 +37,7 @@ impl Sifer {
     /// With the weight of its forgetting and the seed of its classifier.
     #[must_use]
     pub fn new(weight: impl Into<Weight>, seed: u64) -> Self {
-        let (entropy, norms) = (CrossEntropy::default(), GroupSums::default());
-        Self { weight: weight.into(), seed, entropy, norms, classifier: None }
+        Self { weight: weight.into(), seed, risk: Risk::default(), classifier: None }
     }
 }
 
@@ -55,10 +52,8 @@ impl Objective for Sifer {
         outputs: Outputs<'_>,
         gradient: &mut OutputGradient,
     ) -> StepStats {
-        let mut stats = StepStats::default();
-        self.entropy.measure(batch, outputs);
-        self.entropy.add_gradient(gradient.logits_mut());
-        self.norms.measure(outputs.embedding, batch.groups, &mut stats);
+        let stats = self.risk.measure(batch, outputs);
+        self.risk.entropy.add_gradient(gradient.logits_mut());
         let d = outputs.features.len() / batch.labels.len();
         let seed = self.seed;
         let classifier = self.classifier.get_or_insert_with(|| Classifier::new(d, seed));
@@ -69,14 +64,7 @@ impl Objective for Sifer {
             classifier.forget(&q, lambda as f32, gradient.features_mut(d));
         }
         classifier.learn(outputs.features, q.clone(), batch.labels);
-        StepStats {
-            cross_entropy: self.entropy.mean(),
-            correct: self.entropy.correct,
-            penalty: unlikeness(&q),
-            pairs: 0.0,
-            lambda,
-            ..stats
-        }
+        StepStats { penalty: unlikeness(&q), pairs: 0.0, lambda, ..stats }
     }
 
     fn state(&self) -> Vec<f64> {

@@ -7,9 +7,8 @@
 
 use dissim_kernel::{OutputGradient, Outputs};
 
-use super::cross_entropy::CrossEntropy;
 use super::environments::{ANNEALED, Slots, annealed};
-use super::pairs::GroupSums;
+use super::risk::Risk;
 use super::{Batch, Clock, Objective, StepStats};
 
 /// The objective.
@@ -17,15 +16,14 @@ use super::{Batch, Clock, Objective, StepStats};
 pub struct Vrex {
     weight: f64,
     slots: Slots,
-    entropy: CrossEntropy,
-    norms: GroupSums,
+    risk: Risk,
 }
 
 impl Vrex {
     /// With the weight that it ends with.
     #[must_use]
     pub fn new(weight: f64, slots: Slots) -> Self {
-        Self { weight, slots, entropy: CrossEntropy::default(), norms: GroupSums::default() }
+        Self { weight, slots, risk: Risk::default() }
     }
 }
 
@@ -36,12 +34,10 @@ impl Objective for Vrex {
         outputs: Outputs<'_>,
         gradient: &mut OutputGradient,
     ) -> StepStats {
-        let mut stats = StepStats::default();
-        self.entropy.measure(batch, outputs);
-        self.norms.measure(outputs.embedding, batch.groups, &mut stats);
+        let stats = self.risk.measure(batch, outputs);
         let slots = self.slots.members(batch);
         let count = slots.len() as f64;
-        let losses = &self.entropy.losses;
+        let losses = &self.risk.entropy.losses;
         let risk =
             |slot: &Vec<usize>| slot.iter().map(|&i| losses[i]).sum::<f64>() / slot.len() as f64;
         let risks: Vec<f64> = slots.iter().map(risk).collect();
@@ -52,10 +48,8 @@ impl Objective for Vrex {
             let weight = (1.0 + 2.0 * lambda * (risk - mean)) / (count * slot.len() as f64);
             slot.iter().for_each(|&i| weights[i] = weight as f32);
         }
-        self.entropy.add_weighted_gradient(&weights, gradient.logits_mut());
+        self.risk.entropy.add_weighted_gradient(&weights, gradient.logits_mut());
         StepStats {
-            cross_entropy: self.entropy.mean(),
-            correct: self.entropy.correct,
             penalty: risks.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / count,
             pairs: 0.0,
             lambda,
