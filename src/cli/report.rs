@@ -77,7 +77,7 @@ pub(super) fn report(cli: &Cli, args: &ReportArgs, registry: &Registry) -> Resul
 pub(super) fn available(study: &Study, store: &Store) -> Result<Partial> {
     let mut planner = Planner::new(study, store);
     let states = planner.plan();
-    planner.save()?;
+    planner.save();
     partial::of(study, &states).map_err(|nothing| {
         let help = match nothing {
             Nothing::NoReport => {
