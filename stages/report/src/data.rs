@@ -31,7 +31,7 @@ pub(crate) fn of(runs: &DataFrame, results: &Path, typed: &[Run]) -> Result<Valu
         .map(|c| c.name().as_str());
     // One column names what a run departs in, where there is one.
     let named = runs.column(VARIANT).is_ok();
-    let shown = |c: &&Column| varies(c) && (!named || c.name() == VARIANT);
+    let shown = |c: &&Column| varies(c) && (!named || c.name().as_str() == VARIANT);
     let varying = runs.columns().iter().filter(shown).map(|c| c.name().as_str());
     let compared: Vec<_> = typed.iter().filter_map(|r| r.task.clone()).collect();
     let (sweep_n, dead) = sweep(typed).map_or((None, Vec::new()), |n| (Some(n), dead(typed, n)));

@@ -38,9 +38,8 @@ pub(crate) struct Run {
 pub(crate) const VARIANT: &str = "variant";
 
 /// The runs that are compared with each other: the plain ones; where a table does not say which those
-/// are, of each method those of its commonest variant. A study
-/// may also hold runs with other pairs, another network or another sampler; a mean over all of them
-/// would be a mean of nothing.
+/// are, of each method those of its commonest variant. A study may also hold runs with other pairs,
+/// another network or another sampler; a mean over all of them would be a mean of nothing.
 pub(crate) fn plain(runs: &[Run]) -> Vec<Run> {
     let is_plain = |r: &&Run| r.variant.get(VARIANT).is_some_and(|v| v == "plain");
     if runs.iter().any(|r| is_plain(&r)) {

@@ -70,8 +70,8 @@ impl HeatMap {
 /// Whether a run departs from the plain ones in nothing but its threshold.
 fn threshold_alone(run: &Run) -> bool {
     let departs = run.variant.get(VARIANT).map(String::as_str).unwrap_or_default();
-    let facts = departs.split(", ").filter_map(|part| part.split_once(" = "));
-    facts.into_iter().all(|(fact, _)| ["pairs", "tau"].contains(&fact))
+    let mut facts = departs.split(", ").filter_map(|part| part.split_once(" = "));
+    facts.all(|(fact, _)| ["pairs", "tau"].contains(&fact))
 }
 
 impl Drawing for HeatMap {
