@@ -4,7 +4,7 @@
 //! manifest are the very files it was made from; otherwise they are read again. The file may be
 //! deleted, damaged or overwritten by another runner at any time: it is only slower then.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -80,6 +80,8 @@ struct Fresh {
     changed: bool,
     /// Whether it was said that something cannot be kept.
     complained: bool,
+    /// Keys of which it was said that they are not whole.
+    told: HashSet<Digest>,
 }
 
 impl Store {
@@ -146,8 +148,11 @@ impl Index {
         if let Some((blob, size)) = lost {
             // One of another size goes into quarantine.
             if let Err(error) = self.store.prove(blob, *size) {
-                let task = self.store.record(key).map_or_else(|| key.to_string(), |r| r.task);
-                say!("warning: {task} is not whole and runs again: {error}");
+                let first = self.fresh().told.insert(key.clone());
+                if first {
+                    let task = self.store.record(key).map_or_else(|| key.to_string(), |r| r.task);
+                    say!("warning: {task} is not whole and runs again: {error}");
+                }
             }
             return None;
         }
