@@ -5,8 +5,8 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use dissim::estimate;
 use dissim::parse::{self, LoadOptions};
+use dissim::past;
 use dissim::plan::{Planner, State};
 use dissim::registry::Registry;
 use dissim::store::Store;
@@ -16,14 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let study = parse::load(&file, &LoadOptions::default(), &Registry::builtin())?;
     let store = Store::open(&study.root.join("cache"))?;
     let states = Planner::new(&study, &store).plan();
-    let past: Vec<Option<f64>> = states
-        .iter()
-        .map(|state| match state {
-            State::Hit(record) => Some(record.duration_s),
-            _ => None,
-        })
-        .collect();
-    let estimates = estimate::estimates(&study, &past);
+    let estimates = past::estimates(&study, &store, &states)?;
     for (task, state) in states.iter().enumerate() {
         let word = match state {
             State::Hit(_) => "hit",

@@ -23,6 +23,7 @@ pub mod history;
 pub mod key;
 pub mod parse;
 pub mod partial;
+pub mod past;
 pub mod plan;
 pub mod policy;
 pub mod provenance;

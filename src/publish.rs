@@ -73,7 +73,11 @@ pub fn publish(
             None if is_page => {
                 let page = store.read_out(entry)?;
                 let provenance = provenance::of(study, store, &tasks, behind);
-                write(&target, &entry.digest, provenance::fill(&String::from_utf8_lossy(&page), &provenance).as_bytes())?
+                write(
+                    &target,
+                    &entry.digest,
+                    provenance::fill(&String::from_utf8_lossy(&page), &provenance).as_bytes(),
+                )?
             }
             None => copy(store, entry, &target)?,
         };

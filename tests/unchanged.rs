@@ -210,7 +210,7 @@ fn many(folder: &Path, n: usize) {
         store.put_record(&record, &code).unwrap();
     }
     store.sync().unwrap();
-    planner.save().unwrap();
+    planner.save();
 }
 
 /// Wall time, processor time and peak memory of a run in which all `n` tasks are cached.

@@ -8,7 +8,6 @@ mod complete;
 mod diff;
 mod diff_runs;
 mod graph;
-mod past;
 mod plan;
 mod report;
 mod run;

@@ -5,10 +5,11 @@ use std::num::NonZeroUsize;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Cli, Result, Selection, past, print, print_json, target};
+use super::{Cli, Result, Selection, print, print_json, target};
 use crate::estimate::{self, Estimate, Source};
 use crate::execute;
 use crate::graph::TaskId;
+use crate::past;
 use crate::plan::{Planner, State};
 use crate::registry::Registry;
 

@@ -1,16 +1,18 @@
-//! What the store's records say of how long tasks take, for `dissim plan`.
+//! What the store's records say of how long tasks take.
 
 use std::collections::HashMap;
 
-use super::Result;
 use crate::digest::Digest;
 use crate::estimate::{self, Estimate, Sample, Scale, Work};
 use crate::graph::{Study, Task};
 use crate::plan::State;
 use crate::store::{Record, Store};
 
-/// The estimate of every task of the study.
-pub(super) fn estimates(study: &Study, store: &Store, states: &[State]) -> Result<Vec<Estimate>> {
+/// The estimate of every task of the study, from the records of all stages of its name and kind.
+///
+/// # Errors
+/// When the records cannot be listed.
+pub fn estimates(study: &Study, store: &Store, states: &[State]) -> std::io::Result<Vec<Estimate>> {
     let records = store.records()?;
     let makers: HashMap<&Digest, &Record> = records.iter().map(|r| (&r.artifact, r)).collect();
     let by_key: HashMap<&Digest, &Record> = records.iter().map(|r| (&r.key, r)).collect();
