@@ -147,12 +147,13 @@ fn guess(name: &str) -> f64 {
 fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
     let n = right.len();
     for i in 0..n {
-        for row in i + 1..n {
-            let factor = matrix[row][i] / matrix[i][i];
-            for column in i..n {
-                matrix[row][column] -= factor * matrix[i][column];
+        let (above, below) = matrix.split_at_mut(i + 1);
+        for (row, values) in below.iter_mut().enumerate() {
+            let factor = values[i] / above[i][i];
+            for (value, pivot) in values.iter_mut().zip(&above[i]).skip(i) {
+                *value -= factor * pivot;
             }
-            right[row] -= factor * right[i];
+            right[i + 1 + row] -= factor * right[i];
         }
     }
     for i in (0..n).rev() {

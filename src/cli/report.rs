@@ -68,7 +68,7 @@ pub(super) fn report(cli: &Cli, args: &ReportArgs, registry: &Registry) -> Resul
         return Err(Failure::Task);
     }
     match page.filter(|_| args.open) {
-        Some(page) => open(&study.root.join(page)),
+        Some(page) => open(study.root.join(page)),
         None => Ok(()),
     }
 }

@@ -104,14 +104,13 @@ impl Small {
             let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
             let code = record["description"]["code"].as_str().unwrap().to_owned();
             let manifest = fs::read(cache.join("code").join(format!("{code}.json"))).unwrap();
-            let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
-            let map = manifest.as_object_mut().unwrap();
-            map.insert("stages/command/src/lib.rs".into(), "0".repeat(64).into());
-            map.insert("stages/command/src/gone.rs".into(), "0".repeat(64).into());
-            map.insert("some-crate".into(), "1.0.1".into());
-            let older = "a".repeat(64);
-            fs::write(cache.join("code").join(format!("{older}.json")), manifest.to_string())
-                .unwrap();
+            let mut manifest: dissim_api::Code = serde_json::from_slice(&manifest).unwrap();
+            manifest.0.insert("stages/command/src/lib.rs".into(), "0".repeat(64));
+            manifest.0.insert("stages/command/src/gone.rs".into(), "0".repeat(64));
+            manifest.0.insert("some-crate".into(), "1.0.1".into());
+            let older = manifest.digest();
+            let kept = serde_json::to_vec(&manifest).unwrap();
+            fs::write(cache.join("code").join(format!("{older}.json")), kept).unwrap();
             // The record moves to the key that such a build would have given it.
             record.as_object_mut().unwrap().remove("check");
             record["description"]["code"] = older.into();

@@ -246,7 +246,7 @@ fn asking_for_more_than_there_is_says_so() {
     };
     insta::assert_snapshot!(message(json!({"n_bg": 25, "n_train": 9, "n_bg_val": 30})), @r"
     280 different backgrounds are asked of the training half of the background set, which has 258
-      help: lower n_bg, n_bg_val or n_ood
+      help: lower n_bg, n_bg_val, n_fresh or n_ood
     ");
     insta::assert_snapshot!(message(json!({"n_bg": 1, "n_train": 9, "n_bg_val": 30})), @r"
     1000 different backgrounds are asked of the test half of the background set, which has 59

@@ -94,6 +94,9 @@ impl Planes {
     }
 }
 
+/// What a point is coloured by.
+type Class = fn(&Point) -> usize;
+
 impl Drawing for Planes {
     fn size(&self) -> (u32, u32) {
         let height = TOP + self.planes.len() as f64 * (SIDE + 62.0) - 20.0;
@@ -103,7 +106,7 @@ impl Drawing for Planes {
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, scale: f64) -> Drawn<B> {
         area.fill(&WHITE)?;
         let px = |v: f64| (v * scale).round() as i32;
-        let by: [(&str, fn(&Point) -> usize); 2] =
+        let by: [(&str, Class); 2] =
             [("by digit", |p| p.digit), ("by background", |p| p.background)];
         for (row, plane) in self.planes.iter().enumerate() {
             let top = TOP + row as f64 * (SIDE + 62.0);
