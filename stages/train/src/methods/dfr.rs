@@ -166,6 +166,30 @@ mod tests {
         (z.collect(), labels)
     }
 
+    /// Embeddings 1 and -1 of labels 0 and 1. At 0 each class has 1/10, so the weights' gradients
+    /// are (-0.9 - 0.1) / 2 = -1/2, (0.1 + 0.9) / 2 = 1/2 and (0.1 - 0.1) / 2 = 0, the biases' are
+    /// (-0.9 + 0.1) / 2 = -0.4 twice, and 0.1.
+    #[test]
+    fn a_gradient_by_hand() {
+        let found = gradient(&[1.0, -1.0], 1, &[0, 1], &[0.0; 20]);
+        let mut expected = vec![-0.5, -0.4, 0.5, -0.4];
+        (2..10).for_each(|_| expected.extend([0.0, 0.1]));
+        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
+    }
+
+    /// Embeddings 12 and 8 are 10 + 2 x of x = 1 and -1: the same fit has half the weight, and a bias
+    /// that is 10 / 2 weights less.
+    #[test]
+    fn what_was_standardised_is_folded_back_by_hand() {
+        let (weight, bias) = fit(&[1.0, -1.0], 1, &[0, 1]);
+        let (moved, shifted) = fit(&[12.0, 8.0], 1, &[0, 1]);
+        assert!(weight[0] > 1.0 && (weight[0] + weight[1]).abs() < 1e-9);
+        for class in 0..10 {
+            assert!((moved[class] - weight[class] / 2.0).abs() < 1e-9);
+            assert!((shifted[class] - (bias[class] - 5.0 * weight[class])).abs() < 1e-9);
+        }
+    }
+
     #[test]
     fn the_fit_stands_at_its_minimum_and_separates() {
         let (z, labels) = data();

@@ -107,7 +107,7 @@ fn beta_two(stream: &mut Stream) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::check::cases;
+    use crate::methods::check::{Case, cases};
     use proptest::prelude::*;
 
     /// Mean 1/2 and variance 1 / (4 (2 a + 1)).
@@ -123,6 +123,19 @@ mod tests {
             assert!((mean - 0.5).abs() < 0.01, "{mean}");
             assert!((variance - 1.0 / (4.0 * (2.0 * a + 1.0))).abs() < 0.005, "{variance}");
         }
+    }
+
+    /// Two of label 3 on backgrounds 0 and 1 are each other's only partner; the one of label 5 has none.
+    #[test]
+    fn lisa_by_hand() {
+        let case = Case::by_hand(&[3, 3, 5], &[0, 1, 2], &[1.0, 1.0, 1.0]);
+        let lisa = Mixup::new(4, Partners::OtherBackground).mix(&case.batch()).unwrap();
+        let share = beta_two(&mut Stream::new("dissim train mixing v1", 4, 0)) as f32;
+        assert_eq!(lisa, Mixing { partners: vec![1, 0, 2], shares: vec![share, share, 0.0] });
+        // With N = 1 nobody has a partner: LISA is erm.
+        let alone = Case::by_hand(&[3, 3, 5], &[0, 0, 2], &[1.0, 1.0, 1.0]);
+        let lisa = Mixup::new(4, Partners::OtherBackground).mix(&alone.batch()).unwrap();
+        assert_eq!(lisa, Mixing { partners: vec![0, 1, 2], shares: vec![0.0; 3] });
     }
 
     proptest! {
