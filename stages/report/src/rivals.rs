@@ -261,6 +261,22 @@ mod tests {
         }
     }
 
+    /// Whatever weights the other methods have.
+    #[test]
+    fn dissimilarity_loss_is_ranked_among_its_rivals() {
+        let weighted =
+            |method: &str, ood, lambda| Run { lambda: Some(lambda), ..run(method, 0, ood) };
+        let runs = [
+            run("erm", 0, 0.4),
+            weighted("vicreg_decorrelation", 0.35, 0.04),
+            weighted("dissimilarity", 0.6, 1.25),
+            weighted("irm", 0.5, 100.0),
+        ];
+        let found = Rivals::of(&runs).unwrap();
+        let order: Vec<_> = found.rows.iter().map(|r| r.method.as_str()).collect();
+        assert_eq!(order, ["dissimilarity", "irm", "erm", "vicreg_decorrelation"]);
+    }
+
     #[test]
     fn by_hand() {
         let mut runs = Vec::new();

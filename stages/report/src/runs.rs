@@ -174,12 +174,13 @@ pub(crate) fn distinct<T: PartialOrd>(values: impl Iterator<Item = T>) -> Vec<T>
     found
 }
 
-/// The lambda that most N were run with: the one that the methods are compared at.
+/// The lambda that dissimilarity loss was run with at most N: the one that methods are compared at.
 pub(crate) fn main_lambda(runs: &[Run]) -> Option<f64> {
-    let lambdas = distinct(runs.iter().filter_map(|r| r.lambda));
-    let reach = |lambda: &f64| {
-        distinct(runs.iter().filter(|r| r.lambda == Some(*lambda)).map(|r| r.n_bg)).len()
-    };
+    // Another method's lambda weighs another term.
+    let ours = || runs.iter().filter(|r| r.method == "dissimilarity");
+    let lambdas = distinct(ours().filter_map(|r| r.lambda));
+    let reach =
+        |lambda: &f64| distinct(ours().filter(|r| r.lambda == Some(*lambda)).map(|r| r.n_bg)).len();
     lambdas.into_iter().rev().max_by_key(reach)
 }
 
