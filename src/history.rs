@@ -105,6 +105,12 @@ impl Recorder {
         Self { started: SystemTime::now(), pipeline, git }
     }
 
+    /// The same, of a study as its file stands.
+    #[must_use]
+    pub fn of(study: &Study) -> Self {
+        Self::start(&study.root, &fs::read(&study.file).unwrap_or_default())
+    }
+
     /// Keeps the run.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! The page's artifact depends on the results alone, so this is put into the copy that people open.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::{fs, io};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::execute;
 use crate::graph::{Study, TaskId};
 use crate::history::RunRecord;
 use crate::registry::PROVENANCE_SLOT;
-use crate::store::{Record, Store};
+use crate::store::{Entry, Record, Store};
 
 /// Of a long log a page shows the end: so many bytes.
 const LOG: usize = 4_000;
@@ -39,17 +39,30 @@ struct Stage {
     missing: usize,
 }
 
+/// The page `entry` of an artifact, with the provenance of what these published tasks show.
+///
+/// # Errors
+/// When it is damaged or gone, or cannot be read.
+pub fn page(
+    entry: &Entry,
+    study: &Study,
+    store: &Store,
+    published: &BTreeSet<TaskId>,
+    behind: Behind<'_>,
+) -> io::Result<String> {
+    let page = store.read_out(entry)?;
+    Ok(fill(&String::from_utf8_lossy(&page), &of(study, store, published, behind)))
+}
+
 /// A page with its slot filled; as it was where it has none.
-#[must_use]
-pub fn fill(page: &str, provenance: &Value) -> String {
+fn fill(page: &str, provenance: &Value) -> String {
     // Within a script `<` could begin the tag that ends it.
     let json = provenance.to_string().replace('<', "\\u003c");
     page.replacen(PROVENANCE_SLOT, &PROVENANCE_SLOT.replace("null", &json), 1)
 }
 
 /// The provenance of what these published tasks show.
-#[must_use]
-pub fn of(study: &Study, store: &Store, published: &BTreeSet<TaskId>, behind: Behind<'_>) -> Value {
+fn of(study: &Study, store: &Store, published: &BTreeSet<TaskId>, behind: Behind<'_>) -> Value {
     let wanted = execute::wanted(study, published);
     let mut stages: BTreeMap<&str, Stage> = BTreeMap::new();
     let mut tasks = serde_json::Map::new();

@@ -71,13 +71,8 @@ pub fn publish(
         let state = match kept.filter(|p| stat(&target).as_ref() == Some(&(p.size, p.mtime))) {
             Some(unchanged) => unchanged.clone(),
             None if is_page => {
-                let page = store.read_out(entry)?;
-                let provenance = provenance::of(study, store, &tasks, behind);
-                write(
-                    &target,
-                    &entry.digest,
-                    provenance::fill(&String::from_utf8_lossy(&page), &provenance).as_bytes(),
-                )?
+                let page = provenance::page(entry, study, store, &tasks, behind)?;
+                write(&target, &entry.digest, page.as_bytes())?
             }
             None => copy(store, entry, &target)?,
         };

@@ -91,7 +91,7 @@ impl Server {
             }
             "/live.json" => typed(200, content.state.to_string().into_bytes(), "application/json"),
             other => match content.files.files.get(other.trim_start_matches('/')) {
-                Some(entry) => match std::fs::read(self.store.object(&entry.digest)) {
+                Some(entry) => match self.store.read_out(entry) {
                     Ok(bytes) => typed(200, bytes, kind(other)),
                     Err(_) => plain(404, "that file is gone from the cache\n"),
                 },

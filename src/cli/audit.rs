@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use clap::Args;
 use serde_json::json;
 
-use super::{Cli, Failure, Result, Selection, print, print_json, target};
-use crate::execute::{self, Audited, Cancel};
+use super::{Cli, Failure, Result, Selection, interruptible, print, print_json, target};
+use crate::execute::{self, Audited};
 use crate::plan::{Planner, State};
 use crate::registry::Registry;
 
@@ -43,9 +43,7 @@ pub(super) fn audit(cli: &Cli, args: &AuditArgs, registry: &Registry) -> Result<
         cached.truncate(most.get());
         cached.sort_by_key(|(task, _)| *task);
     }
-    let cancel: &'static Cancel = Box::leak(Box::default());
-    ctrlc::set_handler(|| cancel.request())
-        .map_err(|e| Failure::Input(format!("error: cannot listen for Ctrl-C: {e}\n")))?;
+    let cancel = interruptible()?;
     let program = std::env::current_exe()?;
     let (mut differ, mut rows) = (0, Vec::new());
     for (task, record) in &cached {

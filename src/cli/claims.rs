@@ -1,6 +1,5 @@
 //! `dissim claims`: what the runs say of the study's claims.
 
-use std::fs;
 use std::io::IsTerminal;
 
 use clap::Args;
@@ -38,7 +37,7 @@ pub(super) fn claims(cli: &Cli, args: &ClaimsArgs, registry: &Registry) -> Resul
         let State::Hit(record) = &states[task] else { continue };
         let tree = store.tree(&record.artifact).unwrap_or_default();
         if let Some(entry) = tree.files.get("claims.json") {
-            let bytes = fs::read(store.object(&entry.digest))?;
+            let bytes = store.read_out(entry)?;
             found = Some(serde_json::from_slice(&bytes).map_err(std::io::Error::from)?);
         }
     }

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::execute;
+use crate::execute::{self, Cancel};
 use crate::graph::Study;
 use crate::parse::{self, LoadOptions};
 use crate::registry::Registry;
@@ -126,6 +126,15 @@ impl From<io::Error> for Failure {
 }
 
 type Result<T> = std::result::Result<T, Failure>;
+
+/// What Ctrl-C asks to stop, from now on.
+fn interruptible() -> Result<&'static Cancel> {
+    // The handler lives as long as the process.
+    let cancel: &'static Cancel = Box::leak(Box::default());
+    ctrlc::set_handler(|| cancel.request())
+        .map_err(|e| Failure::Input(format!("error: cannot listen for Ctrl-C: {e}\n")))?;
+    Ok(cancel)
+}
 
 /// Runs the command line; the exit code is 0 on success, 1 when a task failed, 2 when the input is
 /// wrong, 130 when interrupted.

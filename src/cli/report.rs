@@ -1,16 +1,13 @@
 //! `dissim report`: the page from what is cached.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use clap::Args;
 use serde_json::json;
 
-use super::{Cli, Failure, Result, Selection, print, run};
-use crate::execute::{
-    self, Cancel, Console, Events, Fancy, Logs, OnFailure, Plain, RunOptions, Summary,
-};
+use super::{Cli, Failure, Result, Selection, interruptible, print, run};
+use crate::execute::{self, Cancel, Console, Logs, OnFailure, RunOptions, Summary};
 use crate::graph::Study;
 use crate::history::Recorder;
 use crate::partial::{self, Nothing, Partial};
@@ -34,17 +31,10 @@ pub(super) struct ReportArgs {
 pub(super) fn report(cli: &Cli, args: &ReportArgs, registry: &Registry) -> Result<()> {
     let (study, store) = cli.open(&args.selection, registry)?;
     let partial = available(&study, &store)?;
-    // The handler lives as long as the process.
-    let cancel: &'static Cancel = Box::leak(Box::default());
-    ctrlc::set_handler(|| cancel.request())
-        .map_err(|e| Failure::Input(format!("error: cannot listen for Ctrl-C: {e}\n")))?;
-    let mut console: Box<dyn Console> = match args.json {
-        true => Box::new(Events),
-        false if std::io::stderr().is_terminal() => Box::new(Fancy::default()),
-        false => Box::new(Plain::default()),
-    };
+    let cancel = interruptible()?;
+    let mut console = run::teller(args.json);
     let start = std::time::Instant::now();
-    let recorder = Recorder::start(&study.root, &std::fs::read(&study.file).unwrap_or_default());
+    let recorder = Recorder::of(&study);
     let summary = gather(&partial, &store, cancel, &mut *console)?;
     let record = recorder.finish(&partial.study, &store, &summary);
     let page = publish::publish(&partial.study, &store, &summary, record.as_ref().ok())?;
@@ -61,12 +51,7 @@ pub(super) fn report(cli: &Cli, args: &ReportArgs, registry: &Registry) -> Resul
     } else {
         print(&format!("{}{line}\n", missing(&study, &partial)))?;
     }
-    if summary.interrupted {
-        return Err(Failure::Interrupted);
-    }
-    if !summary.failed.is_empty() {
-        return Err(Failure::Task);
-    }
+    run::outcome(&summary)?;
     match page.filter(|_| args.open) {
         Some(page) => open(study.root.join(page)),
         None => Ok(()),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::{Cli, Failure, Result, Selection, print, target, unchanged, watch};
+use super::{Cli, Failure, Result, Selection, interruptible, print, target, unchanged, watch};
 use crate::execute::{
     self, Cancel, Console, Events, Fancy, Live, Logs, OnFailure, Plain, RunOptions, Several,
     Summary, Trace,
@@ -56,10 +56,7 @@ pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> 
         let targets = target::select(&study, &args.targets)?;
         return dry_run(&study, &store, &targets);
     }
-    // The handler lives as long as the process.
-    let cancel: &'static Cancel = Box::leak(Box::default());
-    ctrlc::set_handler(|| cancel.request())
-        .map_err(|e| Failure::Input(format!("error: cannot listen for Ctrl-C: {e}\n")))?;
+    let cancel = interruptible()?;
     if !args.watch {
         let asked = unchanged::Asked::new(&cli.pipeline()?, args);
         if let Some(line) = asked.as_ref().and_then(unchanged::Asked::answer) {
@@ -108,9 +105,8 @@ fn once(
     };
     let mut console = console(args, store)?;
     let start = std::time::Instant::now();
-    let text = std::fs::read(&study.file).unwrap_or_default();
     let mut attempt = || -> io::Result<_> {
-        let recorder = Recorder::start(&study.root, &text);
+        let recorder = Recorder::of(study);
         let summary = execute::run(study, store, &options, cancel, &mut console)?;
         let record = recorder.finish(study, store, &summary);
         let published = publish::publish(study, store, &summary, record.as_ref().ok());
@@ -140,6 +136,11 @@ fn once(
     } else {
         print(&format!("{line}\n"))?;
     }
+    outcome(&summary)
+}
+
+/// How a command ends whose tasks came to this.
+pub(super) fn outcome(summary: &Summary) -> Result<()> {
     if summary.interrupted {
         return Err(Failure::Interrupted);
     }
@@ -161,16 +162,20 @@ pub(super) fn last_line(summary: &Summary, seconds: f64, page: Option<&Path>) ->
     )
 }
 
+/// Tells programs or people what happens, and those at a terminal with bars.
+pub(super) fn teller(json: bool) -> Box<dyn Console> {
+    if json {
+        Box::new(Events)
+    } else if io::stderr().is_terminal() {
+        Box::new(Fancy::default())
+    } else {
+        Box::new(Plain::default())
+    }
+}
+
 /// Who is told what happens.
 fn console(args: &RunArgs, store: &Store) -> Result<Several> {
-    let mut consoles: Vec<Box<dyn Console>> = vec![Box::new(Live::new(store))];
-    if args.json {
-        consoles.push(Box::new(Events));
-    } else if io::stderr().is_terminal() {
-        consoles.push(Box::new(Fancy::default()));
-    } else {
-        consoles.push(Box::new(Plain::default()));
-    }
+    let mut consoles: Vec<Box<dyn Console>> = vec![Box::new(Live::new(store)), teller(args.json)];
     if let Some(file) = &args.trace {
         consoles.push(Box::new(Trace::create(file)?));
     }

@@ -1,7 +1,6 @@
 //! `dissim serve`: the report as a live page while a run goes on.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::report::{gather, open};
-use super::{Cli, Failure, Result, Selection, print};
+use super::{Cli, Failure, Result, Selection, interruptible, print};
 use crate::digest::Digest;
 use crate::execute::{Cancel, Several, wanted};
 use crate::graph::{Study, TaskId};
@@ -47,14 +46,11 @@ pub(super) fn serve(cli: &Cli, args: &ServeArgs, registry: &Registry) -> Result<
     })?;
     let address = format!("http://{}/", server.address());
     print(&format!("{address}\n"))?;
-    eprintln!("serving what the cache holds; Ctrl-C ends");
+    say!("serving what the cache holds; Ctrl-C ends");
     if args.open {
         open(&address)?;
     }
-    // The handler lives as long as the process.
-    let cancel: &'static Cancel = Box::leak(Box::default());
-    ctrlc::set_handler(|| cancel.request())
-        .map_err(|e| Failure::Input(format!("error: cannot listen for Ctrl-C: {e}\n")))?;
+    let cancel = interruptible()?;
     let content = server.content();
     std::thread::spawn(move || server.serve());
     let mut watch = Watch::default();
@@ -166,7 +162,6 @@ fn page(
     behind: Behind<'_>,
 ) -> Result<Option<Arc<str>>> {
     let Some(entry) = files.files.get("index.html") else { return Ok(None) };
-    let page = fs::read_to_string(store.object(&entry.digest))?;
-    let provenance = provenance::of(&partial.study, store, &partial.targets, behind);
-    Ok(Some(provenance::fill(&page, &provenance).into()))
+    let page = provenance::page(entry, &partial.study, store, &partial.targets, behind)?;
+    Ok(Some(page.into()))
 }

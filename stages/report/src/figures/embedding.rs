@@ -142,7 +142,7 @@ impl Plane {
         area: &DrawingArea<B, Shift>,
         scale: f64,
         (left, top): (f64, f64),
-        class: fn(&Point) -> usize,
+        class: Class,
     ) -> Drawn<B> {
         let px = |v: f64| (v * scale).round() as i32;
         let range = |value: fn(&Point) -> f64| {

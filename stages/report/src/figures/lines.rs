@@ -61,31 +61,19 @@ fn against_backgrounds(runs: &[Run]) -> Option<Panel> {
     let is_erm = |r: &Run| r.method == "erm";
     let n = |r: &Run| Some(r.n_bg);
     let ours = format!("dissimilarity, λ = {}", lambda.unwrap_or_default());
+    let line = |who: &str, colour, metric: &str, dashed, points| Series {
+        label: format!("{who}: {metric}"),
+        colour,
+        dashed,
+        points,
+    };
+    let erm = "cross-entropy";
+    let (ood, id) = (|r: &Run| r.ood_acc, |r: &Run| r.id_acc);
     let mut series = vec![
-        Series {
-            label: format!("{ours}: OOD"),
-            colour: BLUE,
-            dashed: false,
-            points: points(runs, &places, n, is_ours, |r| r.ood_acc),
-        },
-        Series {
-            label: "cross-entropy: OOD".into(),
-            colour: VERMILION,
-            dashed: false,
-            points: points(runs, &places, n, is_erm, |r| r.ood_acc),
-        },
-        Series {
-            label: format!("{ours}: ID"),
-            colour: BLUE,
-            dashed: true,
-            points: points(runs, &places, n, is_ours, |r| r.id_acc),
-        },
-        Series {
-            label: "cross-entropy: ID".into(),
-            colour: VERMILION,
-            dashed: true,
-            points: points(runs, &places, n, is_erm, |r| r.id_acc),
-        },
+        line(&ours, BLUE, "OOD", false, points(runs, &places, n, is_ours, ood)),
+        line(erm, VERMILION, "OOD", false, points(runs, &places, n, is_erm, ood)),
+        line(&ours, BLUE, "ID", true, points(runs, &places, n, is_ours, id)),
+        line(erm, VERMILION, "ID", true, points(runs, &places, n, is_erm, id)),
     ];
     series.retain(|s| !s.points.is_empty());
     Some(Panel {
