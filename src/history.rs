@@ -164,7 +164,13 @@ impl Recorder {
         let git = self.git.map(|(commit, status)| Git { commit, dirty: status.and_then(dirty) });
         RunRecord {
             version: RunRecord::VERSION,
-            id: format!("{}-{}", stamp(since.as_secs()), std::process::id()),
+            // By the millisecond: runs are put in order by their ids.
+            id: format!(
+                "{}.{:03}-{}",
+                stamp(since.as_secs()),
+                since.subsec_millis(),
+                std::process::id()
+            ),
             started: since.as_secs(),
             duration_s: self.started.elapsed().unwrap_or_default().as_secs_f64(),
             outcome: Outcome::Succeeded,

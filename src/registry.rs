@@ -8,6 +8,7 @@ use dissim_train::backend;
 use serde_json::Value;
 
 pub use dissim_claims::{Columns as ResultColumns, Judgement, Mcnemar, Verdict};
+pub use dissim_query::{Answer, QueryError, Tables, Unknown, Values};
 pub use dissim_report::PROVENANCE_SLOT;
 
 /// The stage kinds that pipeline.yaml may name.

@@ -210,7 +210,7 @@ fn reachable(
         let options = LoadOptions { profile: Some(profile), set: selection.set.clone() };
         // Where one profile is wrong, what it can use is not known: nothing may be removed.
         let study = parse::load(&file, &options, registry)
-            .map_err(|errors| Failure::Input(errors.render(super::colour())))?;
+            .map_err(|errors| Failure::Coloured(errors.render(super::colour())))?;
         keys.extend(keys_of(&study, store));
     }
     Ok(keys)

@@ -4,9 +4,10 @@ use std::io::IsTerminal;
 
 use clap::Args;
 
-use super::{Cli, Failure, Result, Selection, print, print_json, report};
+use super::{Cli, Failure, Result, Selection, print_coloured, print_json, report};
 use crate::plan::{Planner, State};
 use crate::registry::{Judgement, Mcnemar, Registry, Verdict};
+use crate::say::calm;
 
 #[derive(Debug, Args)]
 pub(super) struct ClaimsArgs {
@@ -52,7 +53,7 @@ pub(super) fn claims(cli: &Cli, args: &ClaimsArgs, registry: &Registry) -> Resul
     } else {
         let colour = std::io::stdout().is_terminal()
             && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        print(&page(&judgements, if colour { Ink::Colour } else { Ink::Plain }))?;
+        print_coloured(&page(&judgements, if colour { Ink::Colour } else { Ink::Plain }))?;
         if let Some(partial) = &partial {
             eprint!("{}", report::missing(whole, partial));
         }
@@ -75,7 +76,7 @@ const MARGIN: usize = 17;
 fn page(judgements: &[Judgement], ink: Ink) -> String {
     let mut text = String::new();
     for judgement in judgements {
-        text += &format!("{}{}\n", verdict(judgement.verdict, ink), judgement.says);
+        text += &format!("{}{}\n", verdict(judgement.verdict, ink), calm(&judgement.says));
         if judgement.effect.is_some() {
             text += &format!("{:MARGIN$}{}\n", "", effect(judgement));
             text += &format!("{:MARGIN$}{}\n", "", evidence(judgement));

@@ -9,6 +9,7 @@ mod diff;
 mod diff_runs;
 mod graph;
 mod plan;
+mod query;
 mod report;
 mod run;
 mod runs;
@@ -32,6 +33,7 @@ use crate::execute::{self, Cancel};
 use crate::graph::Study;
 use crate::parse::{self, LoadOptions};
 use crate::registry::Registry;
+use crate::say::calm;
 use crate::store::Store;
 
 /// Declarative, cached machine-learning studies: edit pipeline.yaml, rerun, and only what the edit
@@ -83,6 +85,8 @@ enum Command {
     Claims(claims::ClaimsArgs),
     /// Two tasks, or two runs, side by side: parameters, inputs, outputs, metrics.
     Diff(diff::DiffArgs),
+    /// SQL over results, tasks and runs; --tables lists what there is.
+    Query(query::QueryArgs),
     /// Runs cached tasks again and compares what comes out, byte for byte; exit code 1 where any
     /// differs.
     Audit(audit::AuditArgs),
@@ -111,6 +115,8 @@ enum Failure {
     Task,
     /// The input is wrong: this is what to tell.
     Input(String),
+    /// The same, with colours of our own where they are shown.
+    Coloured(String),
     /// A signal ended it; it was said already.
     Interrupted,
 }
@@ -159,6 +165,7 @@ pub fn main() -> ExitCode {
         Command::Claims(args) => claims::claims(&cli, args, &registry),
         Command::Plan(args) => plan::plan(&cli, args, &registry),
         Command::Diff(args) => diff::diff(&cli, args, &registry),
+        Command::Query(args) => query::query(&cli, args, &registry),
         Command::Audit(args) => audit::audit(&cli, args, &registry),
         Command::Export(args) => bundle::export(&cli, args, &registry),
         Command::Import(args) => bundle::import(args),
@@ -172,11 +179,19 @@ pub fn main() -> ExitCode {
         Err(Failure::Task) => ExitCode::from(1),
         Err(Failure::Interrupted) => ExitCode::from(130),
         Err(Failure::Input(message)) => {
-            // Nothing is left to do where even this cannot be said.
-            let _ = io::stderr().write_all(message.as_bytes());
+            tell(&calm(&message));
+            ExitCode::from(2)
+        }
+        Err(Failure::Coloured(message)) => {
+            tell(&message);
             ExitCode::from(2)
         }
     }
+}
+
+/// Says why a command did not succeed. Nothing is left to do where even this cannot be said.
+fn tell(message: &str) {
+    let _ = io::stderr().write_all(message.as_bytes());
 }
 
 impl Cli {
@@ -185,13 +200,18 @@ impl Cli {
         self.file.clone().map_or_else(find_pipeline, Ok)
     }
 
-    /// Loads the pipeline and opens its store.
-    fn open(&self, selection: &Selection, registry: &Registry) -> Result<(Study, Store)> {
+    /// Loads the pipeline.
+    fn load(&self, selection: &Selection, registry: &Registry) -> Result<Study> {
         let file = self.pipeline()?;
         let options =
             LoadOptions { profile: selection.profile.clone(), set: selection.set.clone() };
-        let study = parse::load(&file, &options, registry)
-            .map_err(|errors| Failure::Input(errors.render(colour())))?;
+        parse::load(&file, &options, registry)
+            .map_err(|errors| Failure::Coloured(errors.render(colour())))
+    }
+
+    /// Loads the pipeline and opens its store.
+    fn open(&self, selection: &Selection, registry: &Registry) -> Result<(Study, Store)> {
+        let study = self.load(selection, registry)?;
         let store = Store::open(&study.root.join("cache"))?;
         Ok((study, store))
     }
@@ -217,8 +237,15 @@ fn colour() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
-/// Writes a result to stdout.
+/// Writes a result to stdout. A terminal is given text, and nothing to obey.
 fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    let text = if stdout.is_terminal() { calm(text) } else { text.into() };
+    Ok(stdout.write_all(text.as_bytes())?)
+}
+
+/// The same with colours of our own.
+fn print_coloured(text: &str) -> Result<()> {
     Ok(io::stdout().lock().write_all(text.as_bytes())?)
 }
 

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::{Cli, Failure, Result, Selection, interruptible, print, target, unchanged, watch};
+use super::unchanged::Answer;
+use super::{
+    Cli, Failure, Result, Selection, interruptible, print, target, tell, unchanged, watch,
+};
 use crate::execute::{
     self, Cancel, Console, Events, Fancy, Live, Logs, OnFailure, Plain, RunOptions, Several,
     Summary, Trace,
@@ -18,6 +21,7 @@ use crate::plan::{Planner, State};
 use crate::policy::Resources;
 use crate::publish;
 use crate::registry::Registry;
+use crate::say::{calm, one_line};
 use crate::store::{Damaged, Store};
 
 #[derive(Debug, Args)]
@@ -59,11 +63,18 @@ pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> 
     let cancel = interruptible()?;
     if !args.watch {
         let asked = unchanged::Asked::new(&cli.pipeline()?, args);
-        if let Some(line) = asked.as_ref().and_then(unchanged::Asked::answer) {
-            return print(&format!("{line}\n"));
-        }
-        let (study, store) = cli.open(&args.selection, registry)?;
-        return once(args, &study, &store, cancel, asked.as_ref());
+        let answer = asked.as_ref().map_or(Answer::None, unchanged::Asked::answer);
+        let (study, store, recorder) = match answer {
+            Answer::Line(line) => return print(&format!("{line}\n")),
+            Answer::Begun(store, recorder) => {
+                (cli.load(&args.selection, registry)?, store, Some(recorder))
+            }
+            Answer::None => {
+                let (study, store) = cli.open(&args.selection, registry)?;
+                (study, store, None)
+            }
+        };
+        return once(args, &study, &store, cancel, asked.as_ref(), recorder);
     }
     loop {
         let opened = cli.open(&args.selection, registry);
@@ -72,13 +83,15 @@ pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> 
         // Looked at before the run: what is saved meanwhile is not missed.
         let seen = watch::Seen::now(&pipeline, study);
         let ended = match &opened {
-            Ok((study, store)) => once(args, study, store, cancel, None),
+            Ok((study, store)) => once(args, study, store, cancel, None, None),
+            Err(Failure::Coloured(message)) => Err(Failure::Coloured(message.clone())),
             Err(Failure::Input(message)) => Err(Failure::Input(message.clone())),
             Err(_) => Err(Failure::Interrupted),
         };
         match ended {
             Err(Failure::Interrupted) => return Err(Failure::Interrupted),
-            Err(Failure::Input(message)) => say!("{}", message.trim_end_matches('\n')),
+            Err(Failure::Coloured(message)) => tell(&message),
+            Err(Failure::Input(message)) => tell(&calm(&message)),
             Ok(()) | Err(Failure::Task) => {}
         }
         say!("watching {}; Ctrl-C ends", pipeline.display());
@@ -95,6 +108,7 @@ fn once(
     store: &Store,
     cancel: &'static Cancel,
     asked: Option<&unchanged::Asked>,
+    mut recorder: Option<Recorder>,
 ) -> Result<()> {
     let options = RunOptions {
         targets: target::select(study, &args.targets)?,
@@ -106,7 +120,7 @@ fn once(
     let mut console = console(args, store)?;
     let start = std::time::Instant::now();
     let mut attempt = || -> io::Result<_> {
-        let recorder = Recorder::of(study);
+        let recorder = recorder.take().unwrap_or_else(|| Recorder::of(study));
         let summary = execute::run(study, store, &options, cancel, &mut console)?;
         let record = recorder.finish(study, store, &summary);
         let published = publish::publish(study, store, &summary, record.as_ref().ok());
@@ -204,7 +218,7 @@ pub(super) fn report(summary: &Summary) {
         let noun = if count == 1 { "task" } else { "tasks" };
         say!("{count} {noun} failed:");
         for (task, why) in &summary.failed {
-            say!("  {task}: {}", why.lines().next().unwrap_or_default());
+            say!("  {}: {}", one_line(task), why.lines().next().unwrap_or_default());
         }
     }
 }

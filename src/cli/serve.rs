@@ -16,6 +16,7 @@ use crate::partial::{self, Partial};
 use crate::plan::{Planner, State};
 use crate::provenance::{self, Behind};
 use crate::registry::Registry;
+use crate::say::calm;
 use crate::serve::{Content, Server};
 use crate::store::{Store, Tree};
 
@@ -66,6 +67,7 @@ pub(super) fn serve(cli: &Cli, args: &ServeArgs, registry: &Registry) -> Result<
                 *content = Content { state, ..kept };
             }
             // Half-edited, say: the page stays, and says so.
+            Err(Failure::Coloured(message)) => content.state["error"] = calm(&message).into(),
             Err(Failure::Input(message)) => content.state["error"] = message.into(),
             Err(Failure::Task) => content.state["error"] = "the report failed".into(),
             Err(Failure::Interrupted) => break,

@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::execute::Summary;
 use crate::graph::Study;
 use crate::history::Recorder;
+use crate::parse;
 use crate::store::{Ground, Question, Store, Unchanged};
 
 /// A run that may be one that was there before.
@@ -23,6 +24,16 @@ pub(super) struct Asked {
     text: Vec<u8>,
 }
 
+/// What came of asking.
+pub(super) enum Answer {
+    /// The last line of the run: nothing changed.
+    Line(String),
+    /// The long way is to be gone; this is its beginning.
+    Begun(Store, Recorder),
+    /// The long way is to be gone, from the start.
+    None,
+}
+
 impl Asked {
     /// None where the run has to tell of every task, or where something cannot be read: the long way
     /// says what.
@@ -30,31 +41,35 @@ impl Asked {
         if args.json || args.trace.is_some() || args.output_logs {
             return None;
         }
-        let file = file.canonicalize().ok()?;
+        // The folder of the name, not of what a link may lead to: that is where the long way has the store.
+        let root = parse::root_of(file);
+        let file = root.join(file.file_name()?);
         let text = fs::read(&file).ok()?;
         let profile: Vec<String> = args.selection.profile.iter().cloned().collect();
         let given = [profile.as_slice(), &args.selection.set, &args.targets];
         let question = Question::new(&file, &text, &given)?;
-        Some(Self { question, root: file.parent()?.to_path_buf(), text })
+        Some(Self { question, root, text })
     }
 
     /// The last line of the run, if nothing changed. It is recorded like any other.
-    pub fn answer(&self) -> Option<String> {
+    pub fn answer(&self) -> Answer {
         let start = Instant::now();
         let cache = self.root.join("cache");
         // A store that is not there is not made for a pipeline that may have errors.
         if !cache.is_dir() {
-            return None;
+            return Answer::None;
         }
-        let store = Store::open(&cache).ok()?;
+        let Ok(store) = Store::open(&cache) else { return Answer::None };
         let recorder = Recorder::start(&self.root, &self.text);
-        let answer = store.unchanged(&self.question)?;
+        let Some(answer) = store.unchanged(&self.question) else {
+            return Answer::Begun(store, recorder);
+        };
         if let Err(error) = recorder.finish_unchanged(&store, &answer) {
             say!("warning: the run could not be recorded: {error}");
         }
         let Unchanged { tasks, saved_s, .. } = answer;
         let summary = Summary { tasks, cached: tasks, saved_s, ..Summary::default() };
-        Some(last_line(&summary, start.elapsed().as_secs_f64(), answer.page.as_deref()))
+        Answer::Line(last_line(&summary, start.elapsed().as_secs_f64(), answer.page.as_deref()))
     }
 
     /// Notes what a run rested on, if it had nothing to do. Only a hint for the next: a failure is no

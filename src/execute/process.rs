@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
 
 use dissim_api::{Context, Event, StageError, TaskSpec};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpgrp};
 use wait4::Wait4;
@@ -87,6 +88,8 @@ pub(super) enum End {
 pub(super) struct Ended {
     pub end: End,
     pub peak_memory_bytes: u64,
+    /// Processes that it started were left, and have been killed; they may need a moment to end.
+    pub left: bool,
 }
 
 /// Starts `program task folder/spec.json` in a process group of its own and waits for it.
@@ -136,7 +139,7 @@ pub(super) fn run(
         (used, watch.and_then(|watch| watch.join().ok().flatten()))
     });
     // What it left running would write where the next attempt does.
-    let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    let left = killpg(Pid::from_raw(group), Signal::SIGKILL) != Err(Errno::ESRCH);
     cancel.remove(group);
     let used = used?;
     let end = match last {
@@ -155,7 +158,7 @@ pub(super) fn run(
         }
         end => end,
     };
-    Ok(Ended { end, peak_memory_bytes: used.rusage.maxrss })
+    Ok(Ended { end, peak_memory_bytes: used.rusage.maxrss, left })
 }
 
 /// Hands on every event that a process prints. It may print what it likes, of any length and no

@@ -1,10 +1,12 @@
 //! What a person sees while tasks run: bars on a terminal, plain lines elsewhere.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use dissim_api::Progress;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::say::{calm, one_line};
 
 /// Receives what happens in a run. All of it goes to stderr.
 pub trait Console {
@@ -44,12 +46,13 @@ pub fn seconds(value: f64) -> String {
 
 fn retry_line(task: &str, why: &str, wait_s: f64) -> String {
     let why = why.lines().next().unwrap_or_default();
-    format!("failed, again in {}: {task}\n  {why}", seconds(wait_s))
+    format!("failed, again in {}: {}\n  {why}", seconds(wait_s), one_line(task))
 }
 
 /// A log with its task's name before every line.
 fn log_lines(task: &str, text: &str) -> String {
-    text.lines().map(|line| format!("{task} | {line}\n")).collect()
+    let task = one_line(task);
+    calm(text).lines().map(|line| format!("{task} | {line}\n")).collect()
 }
 
 /// Tells several consoles.
@@ -115,18 +118,19 @@ impl Console for Plain {
     }
 
     fn started(&mut self, task: &str) {
-        say!("      start {task}");
+        say!("      start {}", one_line(task));
     }
 
     fn progress(&mut self, _: &str, _: &Progress) {}
 
     fn done(&mut self, task: &str, took: f64) {
         self.finished += 1;
-        say!("[{}/{}] {task} {}", self.finished, self.tasks, seconds(took));
+        let (finished, tasks, task) = (self.finished, self.tasks, one_line(task));
+        say!("[{finished}/{tasks}] {task} {}", seconds(took));
     }
 
     fn failed(&mut self, task: &str, why: &str) {
-        say!("failed: {task}\n  {why}");
+        say!("failed: {}\n  {why}", one_line(task));
     }
 
     fn retried(&mut self, task: &str, why: &str, wait_s: f64) {
@@ -134,41 +138,85 @@ impl Console for Plain {
     }
 
     fn log(&mut self, task: &str, text: &str) {
-        text.lines().for_each(|line| say!("{task} | {line}"));
+        log_lines(task, text).lines().for_each(|line| say!("{line}"));
     }
 
     fn cancelled(&mut self, task: &str) {
-        say!("stopped: {task}");
+        say!("stopped: {}", one_line(task));
     }
 
     fn end(&mut self) {}
 }
 
-/// One summary bar, and a line for every running task.
+/// So many running tasks have a line of their own; of others it is said how many there are.
+const LINES: usize = 12;
+
+/// One summary bar, and a line for each of a few running tasks.
 #[derive(Debug)]
 pub struct Fancy {
     bars: MultiProgress,
     summary: ProgressBar,
-    running: HashMap<String, ProgressBar>,
+    /// With their line, where they have one.
+    running: HashMap<String, Option<ProgressBar>>,
+    lines: usize,
+    /// Those that had no line when they started, the longest first. Some are over.
+    waiting: VecDeque<String>,
+    failed: usize,
 }
 
 impl Default for Fancy {
     fn default() -> Self {
         let bars = MultiProgress::new();
         let summary = bars.add(ProgressBar::new(0));
-        let style = "{bar:32} {pos}/{len} tasks  {elapsed}  {msg}";
+        let style = "{bar:32} {pos}/{len} tasks  {elapsed}  {wide_msg}";
         summary.set_style(ProgressStyle::with_template(style).expect("a fixed template"));
         summary.enable_steady_tick(Duration::from_millis(500));
-        Self { bars, summary, running: HashMap::new() }
+        let (running, waiting) = (HashMap::new(), VecDeque::new());
+        Self { bars, summary, running, lines: 0, waiting, failed: 0 }
     }
 }
 
 impl Fancy {
+    /// A line for a task.
+    fn line(&mut self, task: &str) -> ProgressBar {
+        self.lines += 1;
+        let bar = self.bars.add(ProgressBar::new(0));
+        // A message is cut where the terminal ends.
+        let style = ProgressStyle::with_template("  {spinner} {wide_msg}");
+        bar.set_style(style.expect("a fixed template"));
+        bar.set_message(one_line(task).into_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+
     fn remove(&mut self, task: &str) {
-        if let Some(bar) = self.running.remove(task) {
+        if let Some(Some(bar)) = self.running.remove(task) {
             bar.finish_and_clear();
             self.bars.remove(&bar);
+            self.lines -= 1;
+            while let Some(next) = self.waiting.pop_front() {
+                if self.running.contains_key(&next) {
+                    let bar = self.line(&next);
+                    self.running.insert(next, Some(bar));
+                    break;
+                }
+            }
         }
+        self.count();
+    }
+
+    /// What the summary bar says beside the tasks that are done.
+    fn count(&self) {
+        let failed = match self.failed {
+            0 => String::new(),
+            failed => format!(", {failed} failed"),
+        };
+        self.summary.set_message(format!("{} running{failed}", self.running.len()));
+    }
+
+    /// Above the bars, which are drawn anew below it.
+    fn print(&self, text: &str) {
+        let _ = self.bars.println(calm(text));
     }
 }
 
@@ -182,19 +230,22 @@ impl Console for Fancy {
     }
 
     fn started(&mut self, task: &str) {
-        let bar = self.bars.add(ProgressBar::new(0));
-        let style = "  {spinner} {prefix}  {pos}/{len} {msg}";
-        bar.set_style(ProgressStyle::with_template(style).expect("a fixed template"));
-        bar.set_prefix(task.to_owned());
-        bar.enable_steady_tick(Duration::from_millis(200));
+        let bar = if self.lines < LINES {
+            Some(self.line(task))
+        } else {
+            self.waiting.push_back(task.to_owned());
+            None
+        };
         self.running.insert(task.to_owned(), bar);
+        self.count();
     }
 
     fn progress(&mut self, task: &str, progress: &Progress) {
-        if let Some(bar) = self.running.get(task) {
-            bar.set_length(progress.total);
-            bar.set_position(progress.done);
-            bar.set_message(format!("{}  {}", progress.unit, progress.note));
+        if let Some(Some(bar)) = self.running.get(task) {
+            let Progress { done, total, unit, note } = progress;
+            let of = if *total > 0 { format!("/{total}") } else { String::new() };
+            let text = format!("{task}  {done}{of} {unit}  {note}");
+            bar.set_message(one_line(&text).into_owned());
         }
     }
 
@@ -204,23 +255,23 @@ impl Console for Fancy {
     }
 
     fn failed(&mut self, task: &str, why: &str) {
+        self.failed += 1;
         self.remove(task);
-        // The summary bar is redrawn below what is printed here.
-        let _ = self.bars.println(format!("failed: {task}\n  {why}"));
+        self.print(&format!("failed: {}\n  {why}", one_line(task)));
     }
 
     fn retried(&mut self, task: &str, why: &str, wait_s: f64) {
         self.remove(task);
-        let _ = self.bars.println(retry_line(task, why, wait_s));
+        self.print(&retry_line(task, why, wait_s));
     }
 
     fn log(&mut self, task: &str, text: &str) {
-        let _ = self.bars.println(log_lines(task, text).trim_end());
+        self.print(log_lines(task, text).trim_end());
     }
 
     fn cancelled(&mut self, task: &str) {
         self.remove(task);
-        let _ = self.bars.println(format!("stopped: {task}"));
+        self.print(&format!("stopped: {}", one_line(task)));
     }
 
     fn end(&mut self) {

@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dissim_api::{Code, Progress, TaskSpec};
@@ -19,6 +20,7 @@ use crate::history::host;
 use crate::key::Description;
 use crate::plan::Planner;
 use crate::policy::Policy;
+use crate::say::calm;
 use crate::store::{Damaged, Hit, KeyLock, Record, RunFolder, Store, at};
 
 /// How often a lock that another runner holds is tried.
@@ -98,7 +100,10 @@ pub(super) struct Job<'a> {
     key: Digest,
     code: Arc<Code>,
     program: PathBuf,
+    run: &'a RunFolder,
     folder: PathBuf,
+    /// A process of the task may be left, and write to its folder.
+    left: AtomicBool,
 }
 
 impl<'a> Job<'a> {
@@ -107,7 +112,7 @@ impl<'a> Job<'a> {
         store: &'a Store,
         planner: &'a Planner<'a>,
         options: &RunOptions,
-        folder: &RunFolder,
+        run: &'a RunFolder,
         turn: Turn,
     ) -> Self {
         let Turn { task, key, description } = turn;
@@ -122,7 +127,9 @@ impl<'a> Job<'a> {
             key,
             code,
             program: options.program.clone(),
-            folder: folder.path().join(task.to_string()),
+            run,
+            folder: run.path().join(task.to_string()),
+            left: AtomicBool::new(false),
         }
     }
 
@@ -173,8 +180,10 @@ impl<'a> Job<'a> {
             dissim_api::Event::Metric { name, value } => drop(metrics.insert(name, value)),
             _ => {}
         };
-        let Ended { end, peak_memory_bytes } =
-            process::run(&self.program, &self.folder, &log, self.policy, cancel, on_event)?;
+        let ended = process::run(&self.program, &self.folder, &log, self.policy, cancel, on_event);
+        // Until it is known that there is none.
+        self.left.store(ended.as_ref().map_or(true, |ended| ended.left), Ordering::Relaxed);
+        let Ended { end, peak_memory_bytes, .. } = ended?;
         Ok(Finished {
             end,
             peak_memory_bytes,
@@ -227,12 +236,16 @@ impl<'a> Job<'a> {
 
     /// The task is over: its folder goes.
     pub fn clear(&self) {
-        let _ = fs::remove_dir_all(&self.folder);
+        if self.left.load(Ordering::Relaxed) {
+            let _ = fs::remove_dir_all(&self.folder);
+        } else {
+            self.run.give_back(self.folder.clone());
+        }
     }
 
     /// Lays out inputs, an empty output folder and the spec.
     fn prepare(&self) -> io::Result<TaskSpec> {
-        let _ = fs::remove_dir_all(&self.folder);
+        self.run.take(&self.task.to_string())?;
         let scratch = self.store.scratch(&self.key)?;
         lay_out(self.study, self.store, self.task, &self.description, &self.folder, scratch)
     }
@@ -313,6 +326,7 @@ pub(super) fn lay_out(
 /// A failure with the end of its log and where the whole log is.
 fn failure(why: &str, log: &[u8], kept: &str) -> String {
     let text = String::from_utf8_lossy(log);
+    let text = calm(&text);
     let lines: Vec<&str> = text.lines().collect();
     let tail = &lines[lines.len().saturating_sub(LOG_TAIL)..];
     let mut message = why.to_owned();

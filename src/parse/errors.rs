@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::say::{calm, obeyed};
+
 /// Where a value stands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Place {
@@ -75,34 +77,39 @@ impl PipelineErrors {
     /// All errors as a person reads them, with the text underlined.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
+        let count = self.errors.len();
+        let noun = if count == 1 { "error" } else { "errors" };
+        format!("{}\n{count} {noun} in {}; nothing was run\n", self.listed(colour), self.file)
+    }
+
+    /// The errors alone.
+    pub(crate) fn listed(&self, colour: bool) -> String {
         let paint = |code: &str, text: &str| {
             if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
         };
-        let mut out = String::new();
-        for error in &self.errors {
-            out += &format!("{}: {}\n", paint("1;31", "error"), paint("1", &error.message));
+        let render = |error: &PipelineError| {
+            let mut out =
+                format!("{}: {}\n", paint("1;31", "error"), paint("1", &calm(&error.message)));
             out += &self.locate(&error.place, &paint);
             if let Some(help) = &error.help {
-                out += &format!("  {} {help}\n", paint("1;36", "help:"));
+                out += &format!("  {} {}\n", paint("1;36", "help:"), calm(help));
             }
-            out.push('\n');
-        }
-        let count = self.errors.len();
-        let noun = if count == 1 { "error" } else { "errors" };
-        out + &format!("{count} {noun} in {}; nothing was run\n", self.file)
+            out
+        };
+        self.errors.iter().map(render).collect::<Vec<_>>().join("\n")
     }
 
     fn locate(&self, place: &Place, paint: &dyn Fn(&str, &str) -> String) -> String {
         match place {
             Place::Nowhere => format!("  {} {}\n", paint("1;34", "-->"), self.file),
-            Place::Set(text) => format!("  {} --set {text}\n", paint("1;34", "-->")),
+            Place::Set(text) => format!("  {} --set {}\n", paint("1;34", "-->"), calm(text)),
             Place::File { line, column, length } => {
                 let arrow = paint("1;34", "-->");
                 let mut out = format!("  {arrow} {}:{line}:{column}\n", self.file);
                 let Some(text) = self.text.lines().nth(line.saturating_sub(1)) else { return out };
                 // One column a character, whatever a terminal would make of it.
                 let text: String =
-                    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+                    text.chars().map(|c| if obeyed(c) || c == '\t' { ' ' } else { c }).collect();
                 let number = line.to_string();
                 let bar = paint("1;34", "|");
                 let indent = " ".repeat(column.saturating_sub(1));

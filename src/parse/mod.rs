@@ -172,7 +172,7 @@ fn compute(document: &Document, errors: &mut Vec<PipelineError>) -> (String, Dev
 }
 
 /// The folder of the file, absolute where the system can tell.
-fn root_of(file: &Path) -> PathBuf {
+pub(crate) fn root_of(file: &Path) -> PathBuf {
     let folder = match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

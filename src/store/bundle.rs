@@ -112,7 +112,7 @@ impl Store {
         }
         let sorted: BTreeMap<&Digest, &Record> = records.iter().map(|r| (&r.key, r)).collect();
         for (key, record) in sorted {
-            add(&mut tar, &format!("records/{key}.json"), &serde_json::to_vec(record)?)?;
+            add(&mut tar, &format!("records/{key}.json"), &record.sealed()?)?;
         }
         tar.into_inner()?.flush()?;
         file.as_file().sync_all()?;

@@ -44,8 +44,7 @@ pub struct Record {
     pub metrics: BTreeMap<String, Option<f64>>,
     /// The version of dissim.
     pub dissim: String,
-    /// In the file: blake3 of the record without this. None in memory, and in the files of builds
-    /// that did not write it.
+    /// In the file: blake3 of the record without this. None in memory, and in some files of version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Digest>,
 }
@@ -65,7 +64,9 @@ struct Latest {
 
 impl Record {
     /// The version this build writes.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
+    /// The oldest that is read. It may lack its checksum.
+    const OLDEST: u32 = 1;
 
     /// Reads the record of `key`; none where another version of dissim wrote it.
     ///
@@ -74,17 +75,21 @@ impl Record {
     pub(super) fn read(bytes: &[u8], key: &Digest) -> Result<Option<Self>, String> {
         let cannot = |error: serde_json::Error| format!("the record cannot be read: {error}");
         let Versioned { version } = serde_json::from_slice(bytes).map_err(cannot)?;
-        if version != Self::VERSION {
+        if !(Self::OLDEST..=Self::VERSION).contains(&version) {
             return Ok(None);
         }
         let mut record: Self = serde_json::from_slice(bytes).map_err(cannot)?;
         if record.key != *key {
             return Err("the record is of another key".to_owned());
         }
-        if let Some(check) = record.check.take()
-            && check != record.sum()
-        {
-            return Err("the record is not what its checksum says".to_owned());
+        match record.check.take() {
+            Some(check) if check != record.sum() => {
+                return Err("the record is not what its checksum says".to_owned());
+            }
+            None if version > Self::OLDEST => {
+                return Err("the record has lost its checksum".to_owned());
+            }
+            Some(_) | None => {}
         }
         // What an older build described is not hashed as this one does.
         if record.description.version == Description::VERSION && record.description.key() != *key {

@@ -2,7 +2,9 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tempfile::NamedTempFile;
@@ -16,6 +18,8 @@ use crate::digest::Digest;
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Task folders that are done with.
+    spare: Mutex<Vec<PathBuf>>,
     /// Goes after the folder: a folder without it is nobody's.
     _alive: NamedTempFile,
     _in_use: UseLock,
@@ -36,6 +40,54 @@ impl RunFolder {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// An empty folder for a task, but for an `output` without files and a `spec.json` to be written
+    /// over. It is one that another task was done with, under a new name: where many files just went, ext4
+    /// looks long for the inode of a new one.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn take(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.path.join(name);
+        let _ = fs::remove_dir_all(&path);
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if spare.is_none_or(|spare| fs::rename(spare, &path).is_err()) {
+            fs::create_dir(&path).map_err(|e| at(e, &path))?;
+        }
+        Ok(path)
+    }
+
+    /// Takes the folder of a task back, of which no process is left.
+    pub fn give_back(&self, path: PathBuf) {
+        match strip(&path) {
+            Ok(()) => self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(path),
+            Err(_) => drop(fs::remove_dir_all(&path)),
+        }
+    }
+}
+
+/// Removes what a task left in its folder, except what is as the next task would make it.
+fn strip(folder: &Path) -> io::Result<()> {
+    let mode = fs::metadata(folder)?.mode();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (path, metadata) = (entry.path(), entry.metadata()?);
+        let name = entry.file_name();
+        let kept = if metadata.is_dir() {
+            name == "output" && metadata.mode() == mode && fs::read_dir(&path)?.next().is_none()
+        } else {
+            name == "spec.json"
+                && metadata.is_file()
+                && metadata.nlink() == 1
+                && !metadata.permissions().readonly()
+        };
+        if !kept && metadata.is_dir() {
+            fs::remove_dir_all(&path)?;
+        } else if !kept {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for RunFolder {
@@ -56,7 +108,7 @@ impl Store {
         let alive = self.owned_file(RUN, ALIVE)?;
         let path = alive.path().with_extension("");
         fs::create_dir(&path).map_err(|e| at(e, &path))?;
-        Ok(RunFolder { path, _alive: alive, _in_use: in_use })
+        Ok(RunFolder { path, spare: Mutex::default(), _alive: alive, _in_use: in_use })
     }
 
     /// Removes what processes left that are dead: folders, half-written files, locks, and the
@@ -121,4 +173,53 @@ fn sweep_run(folder: &Path) {
     };
     let _ = fs::remove_dir_all(folder);
     let _ = fs::remove_file(alive);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_task_finds_nothing_of_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let run = store.run_folder().unwrap();
+        let names = |path: &Path| {
+            let entries = fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name());
+            let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        // As every task leaves it: the same folder, under the next name.
+        let first = run.take("1").unwrap();
+        fs::create_dir_all(first.join("inputs/data/0")).unwrap();
+        fs::create_dir(first.join("output")).unwrap();
+        for file in ["spec.json", "log", "inputs/data/0/a"] {
+            fs::write(first.join(file), "one").unwrap();
+        }
+        let inode = fs::metadata(&first).unwrap().ino();
+        run.give_back(first.clone());
+        let second = run.take("2").unwrap();
+        assert_eq!((fs::metadata(&second).unwrap().ino(), first.exists()), (inode, false));
+        assert_eq!(names(&second), ["output", "spec.json"]);
+        assert_eq!(fs::read_dir(second.join("output")).unwrap().count(), 0);
+        // What the next task would trip over goes: files in the output, another mode, links.
+        fs::create_dir(second.join("output/below")).unwrap();
+        fs::remove_file(second.join("spec.json")).unwrap();
+        symlink(folder.path().join("elsewhere"), second.join("spec.json")).unwrap();
+        run.give_back(second);
+        let third = run.take("3").unwrap();
+        assert!(names(&third).is_empty());
+        fs::create_dir(third.join("output")).unwrap();
+        fs::set_permissions(third.join("output"), fs::Permissions::from_mode(0o500)).unwrap();
+        fs::write(third.join("spec.json"), "").unwrap();
+        fs::hard_link(third.join("spec.json"), folder.path().join("another")).unwrap();
+        run.give_back(third);
+        assert!(names(&run.take("4").unwrap()).is_empty());
+        // Two at once have two, and what a killed attempt left at that name goes.
+        fs::write(run.path().join("4").join("half"), "").unwrap();
+        assert!(names(&run.take("4").unwrap()).is_empty());
+        assert_ne!(run.take("5").unwrap(), run.take("6").unwrap());
+    }
 }

@@ -387,13 +387,17 @@ fn what_another_version_wrote_is_a_miss_and_no_damage() {
     fixture.store.put_record(&record, &code()).unwrap();
     let path = fixture.store.sharded("records", &record.key);
     let text = fs::read_to_string(&path).unwrap();
-    let newer = text.replacen("\"version\": 1", "\"version\": 2, \"new_field\": true", 1);
+    let newer = text.replacen("\"version\": 2", "\"version\": 3, \"new_field\": true", 1);
     fs::write(&path, &newer).unwrap();
     assert!(fixture.store.record(&record.key).is_none());
     assert_eq!(fs::read_to_string(&path).unwrap(), newer, "left alone");
-    // What was written before there were checksums is read.
-    let older = serde_json::to_vec(&record).unwrap();
-    assert_eq!(Record::read(&older, &record.key), Ok(Some(record)));
+    // What was written before there were checksums is read; one that lost its checksum is damaged.
+    let bare = |version| serde_json::to_vec(&Record { version, ..record.clone() }).unwrap();
+    assert_eq!(
+        Record::read(&bare(1), &record.key),
+        Ok(Some(Record { version: 1, ..record.clone() }))
+    );
+    assert!(Record::read(&bare(2), &record.key).is_err());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 use walkdir::WalkDir;
 
-pub use small::{SAY, SMALL, Small, files};
+pub use small::{SAY, SMALL, Small, files, run_words, unseal};
 
 /// The study in miniature: every stage, every split, a few seconds.
 pub const PIPELINE: &str = r#"

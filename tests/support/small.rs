@@ -82,9 +82,22 @@ impl Small {
         Self::told_in(self.path(), arguments)
     }
 
+    /// The same, with arguments that may hold spaces.
+    pub fn told_words(&self, words: &[&str]) -> String {
+        let quoted = |word: &&str| {
+            let plain = word.chars().all(|c| c.is_alphanumeric() || "-_.=".contains(c));
+            if plain && !word.is_empty() { (*word).to_owned() } else { format!("{word:?}") }
+        };
+        let shown: Vec<String> = words.iter().map(quoted).collect();
+        Self::tell(self.path(), &shown.join(" "), &run_words(self.path(), words))
+    }
+
     /// The same in any folder.
     pub fn told_in(folder: &Path, arguments: &str) -> String {
-        let output = run(folder, arguments);
+        Self::tell(folder, arguments, &run(folder, arguments))
+    }
+
+    fn tell(folder: &Path, arguments: &str, output: &Output) -> String {
         let code = output.status.code().map_or("none".to_owned(), |c| c.to_string());
         let mut told = format!("$ dissim {arguments}\n");
         told += &String::from_utf8_lossy(&output.stdout);
@@ -112,7 +125,7 @@ impl Small {
             let kept = serde_json::to_vec(&manifest).unwrap();
             fs::write(cache.join("code").join(format!("{older}.json")), kept).unwrap();
             // The record moves to the key that such a build would have given it.
-            record.as_object_mut().unwrap().remove("check");
+            unseal(&mut record);
             record["description"]["code"] = older.into();
             let description = serde_json::from_value(record["description"].clone()).unwrap();
             let key = dissim::key::Description::key(&description).to_string();
@@ -131,7 +144,7 @@ impl Small {
             let mut record = read(&file);
             let task = record["task"].as_str().unwrap().to_owned();
             let of = stages.iter().find(|(stage, _)| task.starts_with(stage)).unwrap();
-            record.as_object_mut().unwrap().remove("check");
+            unseal(&mut record);
             record["duration_s"] = of.1.into();
             fs::write(&file, record.to_string()).unwrap();
         }
@@ -170,12 +183,23 @@ impl Small {
 
 /// Runs the binary in `folder`, without colours and with a fixed width.
 fn run(folder: &Path, arguments: &str) -> Output {
+    run_words(folder, &arguments.split_whitespace().collect::<Vec<_>>())
+}
+
+/// The same, with arguments that may hold spaces.
+pub fn run_words(folder: &Path, words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_dissim"))
-        .args(arguments.split_whitespace())
+        .args(words)
         .current_dir(folder)
         .env("NO_COLOR", "1")
         .output()
         .expect("the binary was built with the tests")
+}
+
+/// Makes a record one of a build that wrote no checksum, so that it may be edited.
+pub fn unseal(record: &mut Value) {
+    record.as_object_mut().unwrap().remove("check");
+    record["version"] = 1.into();
 }
 
 fn read(path: &Path) -> Value {

@@ -1,0 +1,80 @@
+//! Questions and what they are answered.
+
+use super::*;
+
+fn tables() -> Tables {
+    let mut tables = Tables::default();
+    let text = |list: &[&str]| Values::Text(list.iter().map(|t| Some((*t).to_owned())).collect());
+    let results = vec![
+        ("method", text(&["erm", "erm", "say \"no\", twice", "erm"])),
+        ("n_bg", Values::Whole(vec![Some(4), Some(8), Some(8), None])),
+        ("ood_acc", Values::Number(vec![Some(0.125), Some(1.0 / 3.0), Some(f64::NAN), Some(1e-9)])),
+        ("dead", Values::Truth(vec![Some(false), None, Some(true), Some(false)])),
+    ];
+    tables.insert("results", results).unwrap();
+    tables.insert("tasks", vec![("task", text(&["a", "b\nc"]))]).unwrap();
+    tables
+}
+
+#[test]
+fn rows_as_people_and_as_programs_read_them() {
+    let answer = tables().ask("SELECT * FROM results").unwrap();
+    insta::assert_snapshot!(answer.aligned());
+    insta::assert_snapshot!(answer.csv());
+    insta::assert_snapshot!(answer.json());
+    insta::assert_snapshot!(answer.markdown());
+    insta::assert_snapshot!(tables().listed().aligned());
+    let none = tables().ask("SELECT task FROM tasks WHERE task = 'x'").unwrap();
+    insta::assert_snapshot!(none.aligned());
+    insta::assert_snapshot!(tables().ask("SELECT * FROM tasks").unwrap().aligned());
+}
+
+#[test]
+fn groups_joins_and_order() {
+    let sql = "SELECT r.n_bg, COUNT(*) AS n, AVG(r.ood_acc) AS mean, MAX(o.ood_acc) AS best \
+               FROM results r JOIN results o ON r.n_bg = o.n_bg \
+               GROUP BY r.n_bg HAVING COUNT(*) > 1 ORDER BY r.n_bg DESC LIMIT 5";
+    insta::assert_snapshot!(tables().ask(sql).unwrap().aligned());
+}
+
+#[test]
+fn what_cannot_be_answered() {
+    let told = |sql: &str| match tables().ask(sql) {
+        Ok(answer) => format!("## {sql}\n{}", answer.aligned()),
+        Err(QueryError { message, place, unknown }) => {
+            let place = place.map(|p| format!("{}:{}, {} long", p.line, p.column, p.length));
+            format!("## {sql}\n{message}\n{place:?} {unknown:?}\n")
+        }
+    };
+    let cases = [
+        "SELECT * FROM reslts",
+        "SELECT ood FROM results",
+        "SELECT results.ood FROM results",
+        "SELECT ood_acc FROM results WHERE method > ",
+        "frobnicate",
+        "",
+        "SELECT 1; SELECT 2",
+        "SELECT CAST(method AS DATE) FROM results",
+        "SELECT frob(n_bg) FROM results",
+        "SELECT * FROM study.results",
+        "SELECT 'ood', \"ood\"\nFROM results -- ood",
+        "SELECT n_bg,\n  -- ood\n  'ood' AS o, ood\nFROM results",
+        "SELECT 'open FROM results",
+        "SELECT sum(n_bg FROM results",
+        "SELECT r.ood FROM results r",
+        "WITH r AS (SELECT * FROM results) SELECT n FROM r",
+        "DELETE FROM results",
+    ];
+    insta::assert_snapshot!(cases.map(told).join("\n"));
+    // What a statement drops is dropped for that statement alone.
+    let tables = tables();
+    assert!(tables.ask("DROP TABLE results").is_ok());
+    assert!(tables.ask("SELECT * FROM results").is_ok());
+}
+
+#[test]
+fn a_file_that_is_none() {
+    let error = Tables::default().parquet("x", Path::new("/dev/null")).unwrap_err();
+    assert!(!error.message.is_empty());
+    assert!(Tables::default().parquet("x", Path::new("/nowhere/x.parquet")).is_err());
+}
