@@ -148,6 +148,25 @@ fn whatever_changed_is_seen() {
 /// `cargo test --release --workspace --test unchanged -- --ignored --nocapture`. The store is filled
 /// here as a run would fill it, but without a process for every task.
 #[test]
+fn a_linked_pipeline_has_the_store_of_its_own_folder() {
+    let project = unchanged();
+    let other = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    for name in ["say.sh", "names.txt"] {
+        fs::copy(project.path().join(name), other.path().join(name)).unwrap();
+    }
+    fs::create_dir(other.path().join("data")).unwrap();
+    fs::write(other.path().join("data/a.txt"), "a\n").unwrap();
+    std::os::unix::fs::symlink(
+        project.path().join("pipeline.yaml"),
+        other.path().join("pipeline.yaml"),
+    )
+    .unwrap();
+    let said = Small::told_in(other.path(), "run");
+    assert!(said.contains("5 tasks: 0 cached, 5 ran"), "{said}");
+    assert!(other.path().join("cache/records").is_dir());
+}
+
+#[test]
 #[ignore = "minutes, and 1 GB of small files"]
 fn the_cost_grows_with_the_number_of_tasks() {
     for n in [10_000, 100_000] {

@@ -73,6 +73,12 @@ def measure(command, folder):
     return took
 
 
+def processor():
+    """Seconds of processor time of all processes that were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def peak(command, folder):
     """Peak memory in MB of one run; a process of its own, since the system keeps only the largest."""
     pid = os.fork()
@@ -90,22 +96,30 @@ def spread(values, digits=3):
 
 
 def overhead(root, n, repeats):
-    """Milliseconds that a cold task takes beyond the same command in a shell, one at a time."""
+    """Milliseconds that a cold task takes beyond the same command in a shell, one at a time: by the clock,
+    and of processor time, which other work on the machine changes less."""
     loop = f'mkdir shell; i=0; while [ $i -lt {n} ]; do /bin/sh -c "cat in/$i > shell/$i"; i=$((i+1)); done'
     beyond = {"dissim": [], "ninja": []}
+
+    def both(command, folder):
+        before = processor()
+        return measure(command, folder), processor() - before
+
     for turn in range(repeats):
         took = {}
         for name in [tool for tool in beyond if TOOLS[tool][0]]:
             folder = root / f"overhead-{name}-{turn}"
             MAKE[name](folder, n)
             one = ["--jobs", "1"] if name == "dissim" else ["-j1"]
-            took[name] = measure(TOOLS[name] + one, folder)
-        shell = measure(["/bin/sh", "-c", loop], folder)
-        for name, seconds in took.items():
-            beyond[name].append(1e3 * (seconds - shell) / n)
+            took[name] = both(TOOLS[name] + one, folder)
+        shell = both(["/bin/sh", "-c", loop], folder)
+        for name, costs in took.items():
+            beyond[name].append([1e3 * (cost - base) / n for cost, base in zip(costs, shell)])
     for name, values in beyond.items():
         if values:
-            print(f"\nA cold task beyond its command in a shell, {name}: {spread(values, 2)} ms (n = {len(values)} runs of {n}).")
+            wall, own = (spread(of, 2) for of in zip(*values))
+            runs = f"n = {len(values)} runs of {n}"
+            print(f"\nA cold task beyond its command in a shell, {name}: {wall} ms, {own} ms of processor time ({runs}).")
 
 
 def hashing(root, gigabytes, repeats):

@@ -225,7 +225,11 @@ impl<'a> Job<'a> {
             check: None,
         };
         self.store.put_record(&record, &self.code)?;
-        let _ = fs::remove_dir_all(&laid.spec.scratch);
+        if self.left.load(Ordering::Relaxed) {
+            let _ = fs::remove_dir_all(&laid.spec.scratch);
+        } else {
+            self.run.give_back_scratch(&laid.spec.scratch, &self.task.to_string());
+        }
         let index = self.planner.index();
         index.put_latest(&record.task, &record.key);
         match index.look_up(&self.key) {
@@ -246,7 +250,7 @@ impl<'a> Job<'a> {
     /// Lays out inputs, an empty output folder and the spec.
     fn prepare(&self) -> io::Result<TaskSpec> {
         self.run.take(&self.task.to_string())?;
-        let scratch = self.store.scratch(&self.key)?;
+        let scratch = self.run.take_scratch(self.store, &self.key)?;
         lay_out(self.study, self.store, self.task, &self.description, &self.folder, scratch)
     }
 

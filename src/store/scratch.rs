@@ -20,6 +20,8 @@ pub struct RunFolder {
     path: PathBuf,
     /// Task folders that are done with.
     spare: Mutex<Vec<PathBuf>>,
+    /// Scratch folders that are done with, below this one.
+    spare_scratch: Mutex<Vec<PathBuf>>,
     /// Goes after the folder: a folder without it is nobody's.
     _alive: NamedTempFile,
     _in_use: UseLock,
@@ -59,24 +61,69 @@ impl RunFolder {
 
     /// Takes the folder of a task back, of which no process is left.
     pub fn give_back(&self, path: PathBuf) {
-        match strip(&path) {
+        match strip(&path, &["output"], Some("spec.json")) {
             Ok(()) => self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(path),
             Err(_) => drop(fs::remove_dir_all(&path)),
         }
     }
+
+    /// The scratch folder of a key that is locked: the one that a killed task left, or one that has at most
+    /// empty folders that a command makes in it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn take_scratch(&self, store: &Store, key: &Digest) -> io::Result<PathBuf> {
+        let path = store.scratch_of(key);
+        // A folder that is there is never replaced: a task that is being killed may hold it.
+        if fs::symlink_metadata(&path).is_err() {
+            let spare = self.spare_scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            if spare.is_some_and(|spare| fs::rename(spare, &path).is_ok()) {
+                return Ok(path);
+            }
+        }
+        store.scratch(key)
+    }
+
+    /// Takes the scratch folder of a key back, which is done and still locked.
+    pub fn give_back_scratch(&self, path: &Path, name: &str) {
+        let spare = self.path.join(format!("scratch-{name}"));
+        // Under another name first: this one is the key's, whoever asks for it next.
+        match fs::rename(path, &spare).and_then(|()| strip(&spare, &["work", "keep"], None)) {
+            Ok(()) => {
+                self.spare_scratch.lock().unwrap_or_else(PoisonError::into_inner).push(spare);
+            }
+            Err(_) => {
+                let _ = fs::remove_dir_all(path);
+                let _ = fs::remove_dir_all(spare);
+            }
+        }
+    }
 }
 
-/// Removes what a task left in its folder, except what is as the next task would make it.
-fn strip(folder: &Path) -> io::Result<()> {
+/// Removes all that is in a folder.
+fn clear(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }?;
+    }
+    Ok(())
+}
+
+/// Removes what a task left in a folder, but for folders, emptied, and a plain file, where they are as
+/// the next task would make them.
+fn strip(folder: &Path, empty: &[&str], plain: Option<&str>) -> io::Result<()> {
     let mode = fs::metadata(folder)?.mode();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let (path, metadata) = (entry.path(), entry.metadata()?);
         let name = entry.file_name();
         let kept = if metadata.is_dir() {
-            name == "output" && metadata.mode() == mode && fs::read_dir(&path)?.next().is_none()
+            empty.iter().any(|empty| name == *empty)
+                && metadata.mode() == mode
+                && clear(&path).is_ok()
         } else {
-            name == "spec.json"
+            plain.is_some_and(|plain| name == plain)
                 && metadata.is_file()
                 && metadata.nlink() == 1
                 && !metadata.permissions().readonly()
@@ -108,7 +155,13 @@ impl Store {
         let alive = self.owned_file(RUN, ALIVE)?;
         let path = alive.path().with_extension("");
         fs::create_dir(&path).map_err(|e| at(e, &path))?;
-        Ok(RunFolder { path, spare: Mutex::default(), _alive: alive, _in_use: in_use })
+        Ok(RunFolder {
+            path,
+            spare: Mutex::default(),
+            spare_scratch: Mutex::default(),
+            _alive: alive,
+            _in_use: in_use,
+        })
     }
 
     /// Removes what processes left that are dead: folders, half-written files, locks, and the
@@ -142,12 +195,16 @@ impl Store {
         }
     }
 
+    fn scratch_of(&self, key: &Digest) -> PathBuf {
+        self.root.join("tmp").join("scratch").join(key.as_str())
+    }
+
     /// The scratch folder of a key: it survives a killed task.
     ///
     /// # Errors
     /// When it cannot be made.
     pub fn scratch(&self, key: &Digest) -> io::Result<PathBuf> {
-        let path = self.root.join("tmp").join("scratch").join(key.as_str());
+        let path = self.scratch_of(key);
         fs::create_dir_all(&path).map_err(|e| at(e, &path))?;
         Ok(path)
     }
@@ -206,17 +263,32 @@ mod tests {
         assert_eq!(fs::read_dir(second.join("output")).unwrap().count(), 0);
         // What the next task would trip over goes: files in the output, another mode, links.
         fs::create_dir(second.join("output/below")).unwrap();
+        fs::write(second.join("output/below/file"), "").unwrap();
         fs::remove_file(second.join("spec.json")).unwrap();
         symlink(folder.path().join("elsewhere"), second.join("spec.json")).unwrap();
         run.give_back(second);
         let third = run.take("3").unwrap();
-        assert!(names(&third).is_empty());
-        fs::create_dir(third.join("output")).unwrap();
+        assert_eq!(names(&third), ["output"]);
+        assert!(names(&third.join("output")).is_empty());
         fs::set_permissions(third.join("output"), fs::Permissions::from_mode(0o500)).unwrap();
         fs::write(third.join("spec.json"), "").unwrap();
         fs::hard_link(third.join("spec.json"), folder.path().join("another")).unwrap();
         run.give_back(third);
         assert!(names(&run.take("4").unwrap()).is_empty());
+        // A scratch folder too; but one that is there is the key's own.
+        let keys = [b"1", b"2", b"3"].map(|name| Digest::of(name));
+        let first = run.take_scratch(&store, &keys[0]).unwrap();
+        fs::create_dir_all(first.join("work/in")).unwrap();
+        fs::write(first.join("checkpoint"), "").unwrap();
+        let inode = fs::metadata(&first).unwrap().ino();
+        run.give_back_scratch(&first, "1");
+        fs::create_dir(store.scratch_of(&keys[1])).unwrap();
+        let second = run.take_scratch(&store, &keys[1]).unwrap();
+        assert_ne!(fs::metadata(&second).unwrap().ino(), inode);
+        let third = run.take_scratch(&store, &keys[2]).unwrap();
+        assert_eq!((fs::metadata(&third).unwrap().ino(), first.exists()), (inode, false));
+        assert_eq!(names(&third), ["work"]);
+        assert!(names(&third.join("work")).is_empty());
         // Two at once have two, and what a killed attempt left at that name goes.
         fs::write(run.path().join("4").join("half"), "").unwrap();
         assert!(names(&run.take("4").unwrap()).is_empty());

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use dissim_api::{Context, IoContext, StageError, files};
@@ -21,15 +21,23 @@ pub(crate) struct WorkFolder {
     placed: BTreeSet<PathBuf>,
 }
 
+/// Whether there is a folder, and as it would be made: the runner may have one left.
+fn is_empty(path: &Path) -> bool {
+    let usable = fs::symlink_metadata(path).is_ok_and(|m| m.is_dir() && m.mode() & 0o777 == 0o755);
+    usable && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
 impl WorkFolder {
     /// Makes the folder afresh: what a killed try left in it is not to be trusted.
     pub fn prepare(context: &Context, params: &CommandParams) -> Result<Self, StageError> {
         let path = context.scratch().join("work");
-        match fs::remove_dir_all(&path) {
-            Err(e) if e.kind() != ErrorKind::NotFound => {
-                return Err(e).or_fail("cannot remove", &path);
+        if !is_empty(&path) {
+            match fs::remove_dir_all(&path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(e).or_fail("cannot remove", &path);
+                }
+                _ => fs::create_dir_all(&path).or_fail("cannot create", &path)?,
             }
-            _ => fs::create_dir_all(&path).or_fail("cannot create", &path)?,
         }
         let mut folder = Self { path, placed: BTreeSet::new() };
         // Code is copied: an interpreter that follows links would find, beside the file that a
