@@ -110,9 +110,9 @@ fn find(sql: &str, name: &str) -> Option<Place> {
         let same = chars.get(at..at + name.len()).is_some_and(|these| {
             these.iter().zip(&name).all(|(a, b)| a.to_lowercase().eq(b.to_lowercase()))
         });
-        let apart =
-            !(at > 0 && part(&chars[at - 1])) && !chars.get(at + name.len()).is_some_and(part);
-        if same && apart && !text && !comment && !name.is_empty() {
+        let before = at > 0 && part(&chars[at - 1]);
+        let after = chars.get(at + name.len()).is_some_and(part);
+        if same && !before && !after && !text && !comment && !name.is_empty() {
             return Some(Place { line, column, length: name.len() });
         }
         match c {
