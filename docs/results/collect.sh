@@ -4,10 +4,11 @@
 set -euo pipefail
 to=docs/results/$1
 rm -rf "$to"
-mkdir -p "$to"
-cp reports/claims.json reports/tables/*.csv reports/tables/*.md reports/figures/* "$to"
+mkdir -p "$to/tables"
+cp -r reports/claims.json reports/figures "$to"
+cp reports/tables/*.csv reports/tables/*.md "$to/tables"
 # Tables of what the run's profile does not measure are empty.
-for table in "$to"/*.csv; do
+for table in "$to"/tables/*.csv; do
     if [ "$(wc -l < "$table")" -lt 2 ]; then
         rm "$table" "${table%.csv}.md"
     fi
