@@ -92,12 +92,48 @@ async function charts(page) {
   await page.mouse.up();
   check((await ticks()).join() !== full, "dragging zooms");
   await chart.locator("svg").dblclick({ position: { x: box.width * 0.985, y: 4 } });
+  check((await ticks()).join() === full, "clicking twice undoes the zoom");
   // By keyboard: a mean leads to its runs.
   await chart.locator(".mean").first().focus();
   check(await tip.isVisible(), "a chart answers to the keyboard");
   await page.keyboard.press("Enter");
   check((await page.inputValue("#filter")).includes("n_bg="), "a mean leads to its runs");
   await page.fill("#filter", "");
+}
+
+// Tiles answer to the pointer and to the arrow keys; embeddings can be hidden, coloured otherwise and zoomed.
+async function maps(page) {
+  const box = page.locator("#maps .chart:has(.tile)").first(), tip = box.locator(".tip");
+  await box.locator(".tile").first().hover();
+  check(/0 taken for 0/.test(await tip.textContent()), `a tile answers to hover: ${await tip.textContent()}`);
+  await page.mouse.move(2, 2);
+  check(await tip.isHidden(), "the tip of a tile goes with the pointer");
+  await page.locator("#metric").focus();
+  while (!await box.locator("svg").evaluate((s) => s === document.activeElement)) {
+    await page.keyboard.press("Tab");
+    if (await page.evaluate(() => document.activeElement?.id === "filter")) break;
+  }
+  await page.keyboard.press("ArrowRight");
+  check(/0 taken for 1/.test(await tip.textContent()) && await tip.isVisible(), "a tile answers to the arrow keys");
+  await page.keyboard.press("Tab");
+  check(await tip.isHidden(), "the tip of a tile goes with the focus");
+  const plane = page.locator("#maps .chart:has(.point)").first(), count = () => plane.locator(".point").count(), all = await count();
+  check(all > 20, `${all} embeddings`);
+  const toggle = page.locator("#maps button[aria-label='digit 3']");
+  await toggle.click();
+  const some = await count();
+  check(some < all && await toggle.getAttribute("aria-pressed") === "false", "a digit can be hidden");
+  await page.selectOption("#plane-colours", "background");
+  check(await count() === all && await page.locator("#maps button[aria-label='background 0']").count() === 1, "by background all show again");
+  await plane.locator("svg").scrollIntoViewIfNeeded();
+  const b = await plane.locator("svg").boundingBox();
+  await page.mouse.move(b.x + 2, b.y + 2);
+  await page.mouse.down();
+  await page.mouse.move(b.x + b.width * 0.6, b.y + b.width * 0.6, { steps: 4 });
+  await page.mouse.up();
+  check(await count() < all, "dragging zooms into embeddings");
+  await plane.locator("svg").dblclick({ position: { x: 3, y: 3 } });
+  check(await count() === all, "zooming into embeddings can be undone");
 }
 
 // A number leads to what is behind it.
@@ -125,6 +161,7 @@ async function published() {
   await accessible(page, "light");
   await tables(page);
   await charts(page);
+  await maps(page);
   await behind(page);
   for (const [name, options] of [["desktop-dark", { colorScheme: "dark" }], ["phone-light", { viewport: PHONE }], ["phone-dark", { colorScheme: "dark", viewport: PHONE }]]) {
     const other = await open(url, options);

@@ -6,13 +6,14 @@
 //! | `summary.parquet`, `summary.csv` | a group of runs that differ in nothing but their seed |
 //! | `summary.md` | the same, for people |
 //! | `per_class.parquet`, `confusion.parquet`, `epochs.parquet` | those of every run, with its facts |
-//! | `embeddings.parquet` | those of the runs with the first seed: each shows the same |
+//! | `embeddings.parquet` | those of one run a group: the first seed that is alive |
 
 mod markdown;
 mod summary;
 mod table;
 mod variant;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use dissim_api::{Code, Context, Input, IoContext, ParamError, Params, Stage, StageError};
@@ -142,15 +143,16 @@ impl Stage for Aggregate {
         let text = markdown::summary(&summary, &groups, params.confidence)
             .or_fail("cannot format", &path)?;
         std::fs::write(&path, text).or_fail("cannot write", &path)?;
-        let first = first_seed(&facts);
+        let shown = shown(&facts, &metrics, &groups);
         for name in PER_RUN {
             let tables = folders
                 .iter()
                 .zip(&facts)
-                .filter(|(folder, facts)| {
-                    name != EMBEDDINGS || seed(facts) == first && folder.join(name).is_file()
+                .enumerate()
+                .filter(|(i, (folder, _))| {
+                    name != EMBEDDINGS || shown.contains(i) && folder.join(name).is_file()
                 })
-                .map(|(folder, facts)| {
+                .map(|(_, (folder, facts))| {
                     with_facts(read(&folder.join(name))?, facts, &groups, folder)
                 })
                 .collect::<Result<Vec<_>, _>>()?;
@@ -167,16 +169,24 @@ impl Stage for Aggregate {
 /// Tables that every run has.
 const PER_RUN: [&str; 4] = ["per_class.parquet", "confusion.parquet", "epochs.parquet", EMBEDDINGS];
 
-/// Many points, and so kept of one seed alone.
+/// Many points, and so kept of one run a group.
 const EMBEDDINGS: &str = "embeddings.parquet";
 
-/// The seed of a run; none where it has none.
-fn seed(facts: &DataFrame) -> Option<i64> {
-    facts.column("seed").ok()?.get(0).ok()?.extract()
-}
-
-fn first_seed(facts: &[DataFrame]) -> Option<i64> {
-    facts.iter().filter_map(seed).min()
+/// Which run of each group has its embeddings shown: the first seed that is alive, or the first where
+/// none is. A dead network's are one point.
+fn shown(facts: &[DataFrame], metrics: &[DataFrame], groups: &[String]) -> BTreeSet<usize> {
+    let mut best: BTreeMap<String, (bool, i64, usize)> = BTreeMap::new();
+    for (i, (facts, metrics)) in facts.iter().zip(metrics).enumerate() {
+        let value = |table: &DataFrame, name: &str| {
+            table.column(name).and_then(|c| c.get(0)).map(AnyValue::into_static).ok()
+        };
+        let group = groups.iter().map(|g| format!("{:?}|", value(facts, g))).collect();
+        let dead = value(metrics, "dead") == Some(AnyValue::Boolean(true));
+        let seed = value(facts, "seed").and_then(|v| v.extract()).unwrap_or_default();
+        let run = (dead, seed, i);
+        best.entry(group).and_modify(|b| *b = run.min(*b)).or_insert(run);
+    }
+    best.into_values().map(|(_, _, i)| i).collect()
 }
 
 /// The facts of each run, of whose rows there are so many.

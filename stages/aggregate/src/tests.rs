@@ -1,6 +1,5 @@
 //! Aggregation of small runs against values computed by hand.
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::json;
@@ -38,7 +37,7 @@ fn run(folder: &Path, method: &str, lambda: Option<f64>, seed: i64, id: f64, ood
         Column::new("lambda".into(), [0.5, 1.0]),
     ]);
     write_parquet(&epochs, &folder.join("epochs.parquet")).unwrap();
-    for name in ["per_class.parquet", "confusion.parquet"] {
+    for name in ["per_class.parquet", "confusion.parquet", "embeddings.parquet"] {
         let table = frame(vec![Column::new("class".into(), [0i64, 1, 2])]);
         write_parquet(&table, &folder.join(name)).unwrap();
     }
@@ -133,6 +132,23 @@ fn runs_are_sorted_and_name_their_task() {
     let lambda = epochs.column("lambda").unwrap().f64().unwrap().to_vec();
     assert_eq!(lambda[..2], [Some(0.5), Some(1.0)]);
     assert!(epochs.column("seed").is_ok() && epochs.column("method").is_ok());
+}
+
+/// Runs of two groups: in one the first seed is dead, in the other every seed.
+#[test]
+fn embeddings_are_those_of_the_first_seed_alive() {
+    let facts = |method: &str, seed: i64| df!("method" => [method], "seed" => [seed]).unwrap();
+    let dead = |dead: bool| df!("dead" => [dead]).unwrap();
+    let runs = [("a", 2, false), ("b", 4, true), ("a", 0, true), ("b", 3, true), ("a", 1, false)];
+    let (facts, metrics): (Vec<_>, Vec<_>) =
+        runs.iter().map(|(method, seed, d)| (facts(method, *seed), dead(*d))).unzip();
+    let found = shown(&facts, &metrics, &["method".to_owned()]);
+    assert_eq!(found, BTreeSet::from([3, 4]));
+    let (folder, result) = aggregated(json!({}));
+    result.unwrap();
+    let table = read(&folder.path().join("out/embeddings.parquet")).unwrap();
+    let seeds = table.column("seed").unwrap().i64().unwrap().to_vec();
+    assert_eq!(seeds, [Some(0); 6]);
 }
 
 #[test]

@@ -6,9 +6,11 @@ use dissim_api::StageError;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
+use serde_json::{Value, json};
 
 use super::canvas::{Drawing, Drawn, GREY, LIGHT, TEN, text};
 use super::pair::Pair;
+use super::tiles::css;
 use crate::runs::{Run, distinct, numbers, table, words};
 
 const SIDE: f64 = 380.0;
@@ -91,6 +93,30 @@ impl Planes {
             "Embeddings of the ID test at N = {}, one run of each method, on their first two principal axes (with their share of the variance). Left: coloured by digit. Right: the same points, coloured by which of its label's {} backgrounds an image has; clusters of one colour mean that the network tells backgrounds apart.",
             self.n_bg, self.n_bg
         )
+    }
+
+    /// For the page: of every network its points as columns, in five digits.
+    pub fn data(&self) -> Value {
+        let round = |v: f64| format!("{v:.4e}").parse().unwrap_or(v);
+        let plane = |plane: &Plane| {
+            let column = |value: fn(&Point) -> f64| -> Vec<f64> {
+                plane.points.iter().map(|p| round(value(p))).collect()
+            };
+            json!({
+                "title": plane.title,
+                "shares": [round(plane.shares.0), round(plane.shares.1)],
+                "x": column(|p| p.x),
+                "y": column(|p| p.y),
+                "digit": column(|p| p.digit as f64),
+                "background": column(|p| p.background as f64),
+            })
+        };
+        let n = self.n_bg;
+        json!({
+            "caption": format!("Embeddings of the ID test at N = {n}, of one run of each method that is alive, on their first two principal axes. Coloured by background, by which of its label's {n} an image has, clusters of one colour mean that the network tells backgrounds apart."),
+            "planes": self.planes.iter().map(plane).collect::<Vec<_>>(),
+            "colours": TEN.map(css),
+        })
     }
 }
 

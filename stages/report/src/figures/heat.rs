@@ -4,23 +4,21 @@ use dissim_statistics::{mean, student};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
+use serde_json::{Value, json};
 
-use super::canvas::{Drawing, Drawn, GREY, ink, shade, text};
+use super::canvas::{Drawing, Drawn, shade, text};
+use super::tiles::{BOTTOM, LEFT, TOP, Tile, Tiles};
 use crate::runs::{Run, VARIANT, distinct};
 
-const CELL: (f64, f64) = (128.0, 62.0);
-const LEFT: f64 = 110.0;
-const TOP: f64 = 20.0;
-const BOTTOM: f64 = 70.0;
-const RIGHT: f64 = 120.0;
+/// For the bar of shades.
+const RIGHT: f64 = 100.0;
 
 /// Mean OOD accuracy by lambda (across) and tau (up), at one N.
 pub(super) struct HeatMap {
     n_bg: i64,
-    lambdas: Vec<f64>,
-    taus: Vec<f64>,
-    /// By tau, then lambda: the values of the runs.
-    cells: Vec<Vec<Vec<f64>>>,
+    tiles: Tiles,
+    /// The smallest and the largest mean.
+    range: (f64, f64),
 }
 
 impl HeatMap {
@@ -35,7 +33,8 @@ impl HeatMap {
         let n_bg = distinct(with_tau.iter().map(|r| r.n_bg)).into_iter().max_by_key(count)?;
         let here: Vec<&Run> = with_tau.into_iter().filter(|r| r.n_bg == n_bg).collect();
         let lambdas = distinct(here.iter().filter_map(|r| r.lambda));
-        let taus = distinct(here.iter().filter_map(|r| r.tau));
+        let mut taus = distinct(here.iter().filter_map(|r| r.tau));
+        taus.reverse();
         if lambdas.len() < 2 || taus.len() < 2 {
             return None;
         }
@@ -43,9 +42,40 @@ impl HeatMap {
             let of = here.iter().filter(|r| r.tau == Some(tau) && r.lambda == Some(lambda));
             of.filter_map(|r| r.ood_acc).collect()
         };
-        let row = |tau: &f64| lambdas.iter().map(|lambda| cell(*tau, *lambda)).collect();
-        let cells = taus.iter().map(row).collect();
-        Some(Self { n_bg, lambdas, taus, cells })
+        let means = taus.iter().flat_map(|tau| lambdas.iter().map(|lambda| cell(*tau, *lambda)));
+        let means: Vec<f64> = means.filter(|c| !c.is_empty()).map(|c| mean(&c)).collect();
+        let low = means.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = means.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let tile = |tau: f64, lambda: f64| -> Option<Tile> {
+            let values = cell(tau, lambda);
+            let value = (!values.is_empty()).then(|| mean(&values))?;
+            let half = student::summary(&values, 0.95).and_then(|(_, _, i)| i);
+            let half = half.map(|i| format!(" ± {:.1}", (i.high - i.low) * 50.0));
+            let shown = format!("{:.1}{}", value * 100.0, half.unwrap_or_default());
+            let runs: Vec<_> = values.iter().map(|v| format!("{:.1}", v * 100.0)).collect();
+            let n = values.len();
+            Some(Tile {
+                share: (value - low) / (high - low).max(1e-9),
+                about: format!(
+                    "λ = {lambda}, τ = {tau}\nmean {shown}, n = {n}\n{}",
+                    runs.join("  ")
+                ),
+                text: vec![shown, format!("n = {n}")],
+                filter: format!("n_bg={n_bg} method=dissimilarity lambda={lambda} tau={tau}"),
+                best: value == high,
+            })
+        };
+        let row = |tau: &f64| lambdas.iter().map(|lambda| tile(*tau, *lambda)).collect();
+        let tiles = Tiles {
+            title: format!("OOD accuracy with thresholds at N = {n_bg}"),
+            x_title: "weight of the penalty, λ".to_owned(),
+            y_title: "threshold, τ".to_owned(),
+            x: lambdas.iter().map(f64::to_string).collect(),
+            y: taus.iter().map(f64::to_string).collect(),
+            size: (128.0, 62.0),
+            cells: taus.iter().map(row).collect(),
+        };
+        Some(Self { n_bg, tiles, range: (low, high) })
     }
 
     pub fn caption(&self) -> String {
@@ -55,15 +85,9 @@ impl HeatMap {
         )
     }
 
-    fn best(&self) -> f64 {
-        let means = self.cells.iter().flatten().filter(|c| !c.is_empty()).map(|c| mean(c));
-        means.fold(f64::NEG_INFINITY, f64::max)
-    }
-
-    fn range(&self) -> (f64, f64) {
-        let means = self.cells.iter().flatten().filter(|c| !c.is_empty()).map(|c| mean(c));
-        let low = means.fold(f64::INFINITY, f64::min);
-        (low, (self.best() - low).max(1e-9))
+    /// For the page.
+    pub fn data(&self) -> Value {
+        json!({ "tiles": [self.tiles] })
     }
 }
 
@@ -76,88 +100,25 @@ fn threshold_alone(run: &Run) -> bool {
 
 impl Drawing for HeatMap {
     fn size(&self) -> (u32, u32) {
-        let width = LEFT + CELL.0 * self.lambdas.len() as f64 + RIGHT;
-        (width as u32, (TOP + CELL.1 * self.taus.len() as f64 + BOTTOM) as u32)
+        let (width, height) = self.tiles.inner();
+        ((LEFT + width + RIGHT) as u32, (TOP + height + BOTTOM) as u32)
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, scale: f64) -> Drawn<B> {
         area.fill(&WHITE)?;
+        self.tiles.draw(area, scale, 0.0)?;
         let px = |v: f64| (v * scale).round() as i32;
-        let (low, span) = self.range();
-        let below = TOP + CELL.1 * self.taus.len() as f64;
-        for (t, tau) in self.taus.iter().enumerate() {
-            let y = below - CELL.1 * (t as f64 + 1.0);
-            let style = text(14.0, scale, HPos::Right, BLACK);
-            let at = (px(LEFT - 12.0), px(y + CELL.1 / 2.0));
-            area.draw(&Text::new(tau.to_string(), at, style))?;
-            for (l, values) in self.cells[t].iter().enumerate() {
-                self.cell(area, scale, (LEFT + CELL.0 * l as f64, y), values, (low, span))?;
-            }
-        }
-        for (l, lambda) in self.lambdas.iter().enumerate() {
-            let at = (px(LEFT + CELL.0 * (l as f64 + 0.5)), px(below + 16.0));
-            area.draw(&Text::new(lambda.to_string(), at, text(14.0, scale, HPos::Center, BLACK)))?;
-        }
-        let middle = px(LEFT + CELL.0 * self.lambdas.len() as f64 / 2.0);
-        let style = text(15.0, scale, HPos::Center, BLACK);
-        let title = format!("weight of the penalty, λ  (N = {})", self.n_bg);
-        area.draw(&Text::new(title, (middle, px(below + 46.0)), style))?;
-        let style = text(15.0, scale, HPos::Center, BLACK).transform(FontTransform::Rotate270);
-        let at = (px(24.0), px((TOP + below) / 2.0));
-        area.draw(&Text::new("threshold, τ", at, style))?;
-        self.scale_bar(area, scale, below, (low, span))
-    }
-}
-
-impl HeatMap {
-    fn cell<B: DrawingBackend>(
-        &self,
-        area: &DrawingArea<B, Shift>,
-        scale: f64,
-        (x, y): (f64, f64),
-        values: &[f64],
-        (low, span): (f64, f64),
-    ) -> Drawn<B> {
-        let px = |v: f64| (v * scale).round() as i32;
-        let corners = [(px(x + 1.0), px(y + 1.0)), (px(x + CELL.0 - 1.0), px(y + CELL.1 - 1.0))];
-        let centre = |dy: f64| (px(x + CELL.0 / 2.0), px(y + CELL.1 / 2.0 + dy));
-        if values.is_empty() {
-            area.draw(&Text::new("-", centre(0.0), text(14.0, scale, HPos::Center, GREY)))?;
-            return area.draw(&Rectangle::new(corners, GREY.mix(0.3).stroke_width(1)));
-        }
-        let value = mean(values);
-        let share = (value - low) / span;
-        area.draw(&Rectangle::new(corners, shade(share).filled()))?;
-        if value == self.best() {
-            let width = px(3.0) as u32;
-            area.draw(&Rectangle::new(corners, BLACK.stroke_width(width)))?;
-        }
-        let half = student::summary(values, 0.95).and_then(|(_, _, i)| i);
-        let half = half.map(|i| format!(" ± {:.1}", (i.high - i.low) * 50.0)).unwrap_or_default();
-        let line = format!("{:.1}{half}", value * 100.0);
-        area.draw(&Text::new(line, centre(-8.0), text(15.0, scale, HPos::Center, ink(share))))?;
-        let line = format!("n = {}", values.len());
-        area.draw(&Text::new(line, centre(13.0), text(11.0, scale, HPos::Center, ink(share))))
-    }
-
-    fn scale_bar<B: DrawingBackend>(
-        &self,
-        area: &DrawingArea<B, Shift>,
-        scale: f64,
-        below: f64,
-        (low, span): (f64, f64),
-    ) -> Drawn<B> {
-        let px = |v: f64| (v * scale).round() as i32;
-        let x = LEFT + CELL.0 * self.lambdas.len() as f64 + 24.0;
-        let height = below - TOP;
+        let (width, height) = self.tiles.inner();
+        let (x, below) = (LEFT + width + 20.0, TOP + height);
         for i in 0..50 {
             let from = below - height * f64::from(i) / 50.0;
             let corners = [(px(x), px(from - height / 50.0)), (px(x + 16.0), px(from))];
             area.draw(&Rectangle::new(corners, shade(f64::from(i) / 49.0).filled()))?;
         }
+        let (low, high) = self.range;
         for (share, nudge) in [(0.0, -7.0), (0.5, 0.0), (1.0, 7.0)] {
             let at = (px(x + 22.0), px(below - height * share + nudge));
-            let label = format!("{:.0} %", (low + span * share) * 100.0);
+            let label = format!("{:.0} %", (low + (high - low) * share) * 100.0);
             area.draw(&Text::new(label, at, text(13.0, scale, HPos::Left, BLACK)))?;
         }
         Ok(())

@@ -9,12 +9,13 @@ mod lines;
 mod pair;
 mod rivals;
 mod samples;
+mod tiles;
 
 use std::fs;
 use std::path::Path;
 
 use dissim_api::{IoContext, StageError};
-use serde::Serialize;
+use serde_json::Value;
 
 use crate::rivals::Rivals;
 use crate::runs::Run;
@@ -22,14 +23,14 @@ use canvas::Drawing;
 pub(crate) use samples::sample_grid;
 
 /// A figure as it stands in the page.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(crate) struct Figure {
     /// File name without extension.
     pub name: String,
     pub caption: String,
     pub svg: String,
-    /// Whether the page has an interactive chart of the same.
-    pub charted: bool,
+    /// What the page draws its map from; none where it charts the runs themselves.
+    pub data: Option<Value>,
 }
 
 /// What figures are drawn from.
@@ -51,31 +52,24 @@ pub(crate) fn draw(from: &Sources<'_>, output: &Path) -> Result<Vec<Figure>, Sta
     let mut done = Vec::new();
     let mut pen = Pen { output, done: &mut done };
     for panel in lines::panels(from.runs) {
-        pen.draw(&panel.name, &panel.caption, &panel, Charted::Yes)?;
+        pen.draw(&panel.name, &panel.caption, &panel, None)?;
     }
     if let Some(rivals) = from.rivals {
-        pen.draw("rivals", &rivals.caption(), &rivals::Ranking(rivals), Charted::Yes)?;
+        pen.draw("rivals", &rivals.caption(), &rivals::Ranking(rivals), None)?;
     }
     if let Some(map) = heat::HeatMap::of(from.all) {
-        pen.draw("lambda-tau", &map.caption(), &map, Charted::No)?;
+        pen.draw("lambda-tau", &map.caption(), &map, Some(map.data()))?;
     }
     if let Some(curves) = curves::Curves::of(from.runs, from.results)? {
-        pen.draw("training-curves", &curves.caption(), &curves, Charted::Yes)?;
+        pen.draw("training-curves", &curves.caption(), &curves, None)?;
     }
     if let Some(matrices) = confusion::Matrices::of(from.runs, from.results)? {
-        pen.draw("confusion", &matrices.caption(), &matrices, Charted::No)?;
+        pen.draw("confusion", &matrices.caption(), &matrices, Some(matrices.data()))?;
     }
     if let Some(planes) = embedding::Planes::of(from.runs, from.results)? {
-        pen.draw("embeddings", &planes.caption(), &planes, Charted::No)?;
+        pen.draw("embeddings", &planes.caption(), &planes, Some(planes.data()))?;
     }
     Ok(done)
-}
-
-/// Whether the page charts it itself.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Charted {
-    Yes,
-    No,
 }
 
 struct Pen<'a> {
@@ -89,14 +83,14 @@ impl Pen<'_> {
         name: &str,
         caption: &str,
         drawing: &impl Drawing,
-        charted: Charted,
+        data: Option<Value>,
     ) -> Result<(), StageError> {
         let base = self.output.join("figures").join(name);
         canvas::write(drawing, &base)?;
         let path = base.with_extension("svg");
         let svg = fs::read_to_string(&path).or_fail("cannot read", &path)?;
         let (name, caption) = (name.to_owned(), caption.to_owned());
-        self.done.push(Figure { name, caption, svg, charted: charted == Charted::Yes });
+        self.done.push(Figure { name, caption, svg, data });
         Ok(())
     }
 }

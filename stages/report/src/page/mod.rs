@@ -1,5 +1,7 @@
 //! index.html: one page that needs no network.
 
+use std::collections::BTreeSet;
+
 use dissim_api::{PipelineSummary, StageError};
 use dissim_claims::Verdict;
 use minijinja::value::Serde;
@@ -17,7 +19,14 @@ use crate::verdicts::{self, Judged};
 
 const TEMPLATE: &str = include_str!("page.html");
 const CSS: &str = include_str!("page.css");
-const JS: &str = include_str!("page.js");
+/// One script: helpers, then what stands in the page, from the top.
+const JS: &str = concat!(
+    include_str!("base.js"),
+    include_str!("charts.js"),
+    include_str!("maps.js"),
+    include_str!("tables.js"),
+    include_str!("page.js"),
+);
 
 /// Everything the page shows.
 pub(crate) struct Page {
@@ -85,6 +94,11 @@ impl Page {
         let template = environment.get_template("page").map_err(failed)?;
         let seeds = crate::runs::distinct(self.runs.iter().map(|r| r.seed)).len();
         let pipeline = self.pipeline.as_ref();
+        let mut data = self.data.clone();
+        data["maps"] = self.figures.iter().filter_map(map).collect();
+        let (measured, others): (Vec<_>, Vec<_>) =
+            self.verdicts.iter().partition(|j| j.judgement.verdict != Verdict::NotRun);
+        let shared = shared_note(&measured);
         let view = json!({
             "name": pipeline.map_or("study", |p| p.name.as_str()),
             "profile": pipeline.and_then(|p| p.profile.as_deref()),
@@ -93,10 +107,15 @@ impl Page {
             "headline": self.headline,
             "css": CSS,
             "js": JS,
-            "data": script(&self.data),
+            "data": script(&data),
             "tally": tally(&self.verdicts),
-            "claims": self.verdicts.iter().map(verdict).collect::<Vec<_>>(),
-            "tables": self.grids.iter().map(grid).collect::<Vec<_>>(),
+            "shared_note": shared,
+            "claims": {
+                "measured": measured.iter().map(|j| verdict(j, shared)).collect::<Vec<_>>(),
+                "others": others.iter().map(|j| verdict(j, shared)).collect::<Vec<_>>(),
+            },
+            // What this profile has no runs for is no table.
+            "tables": self.grids.iter().filter(|g| !g.rows.is_empty()).map(grid).collect::<Vec<_>>(),
             "figures": self.figures.iter().map(figure).collect::<Vec<_>>(),
             "rivals": self.rivals.as_ref().map(rivals),
             "samples": self.samples.as_deref().map(base64),
@@ -129,8 +148,16 @@ fn class(verdict: Verdict) -> String {
     verdict.as_str().replace(' ', "-")
 }
 
-/// A claim as the page shows it.
-fn verdict(Judged { judgement, filter }: &Judged) -> Value {
+/// What is to be said of every claim, where there are several: once is enough.
+fn shared_note<'a>(measured: &[&'a Judged]) -> Option<&'a str> {
+    let notes: BTreeSet<&str> =
+        measured.iter().map(|j| j.judgement.note.as_deref().unwrap_or_default()).collect();
+    let shared = notes.first().copied().filter(|n| notes.len() == 1 && !n.is_empty());
+    shared.filter(|_| measured.len() > 1)
+}
+
+/// A claim as the page shows it, but for what is said of all.
+fn verdict(Judged { judgement, filter }: &Judged, shared: Option<&str>) -> Value {
     json!({
         "filter": filter,
         "id": judgement.id,
@@ -148,14 +175,24 @@ fn verdict(Judged { judgement, filter }: &Judged) -> Value {
         "mcnemar": judgement.mcnemar.map(|m| {
             format!("a alone in {} pairs, b alone in {}: exact McNemar p {:.4}", m.only_a, m.only_b, m.p)
         }),
-        "note": judgement.note,
+        "note": judgement.note.as_deref().filter(|n| Some(*n) != shared),
     })
 }
 
-/// A figure; one that the page does not chart stands in it as an image.
+/// A figure, as it stands in a page without scripts.
 fn figure(figure: &Figure) -> Value {
-    json!({ "name": figure.name, "caption": figure.caption, "svg": figure.svg,
-            "charted": figure.charted, "image": base64(figure.svg.as_bytes()) })
+    json!({ "name": figure.name, "caption": figure.caption, "svg": figure.svg })
+}
+
+/// What the page draws a map from.
+fn map(figure: &Figure) -> Option<Value> {
+    let mut data = figure.data.clone()?;
+    data["name"] = figure.name.clone().into();
+    // Some are laid out otherwise in print.
+    if data["caption"].is_null() {
+        data["caption"] = figure.caption.clone().into();
+    }
+    Some(data)
 }
 
 /// The table of methods at one N.
