@@ -7,6 +7,7 @@ use dissim_api::{Params, PipelineSummary, Stage, StageSummary};
 use serde_json::Value;
 
 use crate::policy::Policy;
+use crate::remote;
 
 /// Index of a task in [`Study::tasks`].
 pub type TaskId = usize;
@@ -30,6 +31,8 @@ pub struct Study {
     pub claims: Vec<Params>,
     /// `tables:`, with references replaced.
     pub tables: Vec<Params>,
+    /// `store:`: a store that is shared.
+    pub remote: Option<remote::Settings>,
     /// Stages, each after those it needs.
     pub stages: Vec<StageNode>,
     /// Tasks, each after those it needs; those of one stage stand together.

@@ -81,13 +81,18 @@ pub fn schema(registry: &Registry) -> Value {
     })
 }
 
+/// A number of seconds, or a number with its unit.
+fn duration() -> Value {
+    json!({ "anyOf": [
+        { "type": "number", "exclusiveMinimum": 0 },
+        { "type": "string", "pattern": "^\\s*[0-9.]+\\s*(ms|s|m|h|d)$" },
+    ] })
+}
+
 /// `retry:`, `timeout:` and `resources:`.
 fn policy(properties: &mut Map<String, Value>) {
     let count = |least: u32| json!({ "type": "integer", "minimum": least, "maximum": 1000 });
-    let duration = json!({ "anyOf": [
-        { "type": "number", "exclusiveMinimum": 0 },
-        { "type": "string", "pattern": "^\\s*[0-9.]+\\s*(ms|s|m|h|d)$" },
-    ] });
+    let duration = duration();
     let memory = json!({ "anyOf": [
         { "type": "number", "minimum": 0 },
         { "type": "string", "pattern": "^\\s*[0-9.]+\\s*([kMG]B|[KMG]iB|B)$" },
@@ -126,12 +131,38 @@ fn top() -> Value {
                 "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_-]*$" },
                 "additionalProperties": { "$ref": "#/$defs/stage" },
             }),
+            "store" => store(),
             _ => json!({}),
         };
         schema["description"] = json!(what);
         properties.insert((*name).to_owned(), schema);
     }
     Value::Object(properties)
+}
+
+/// `store:`.
+fn store() -> Value {
+    let schemes = crate::remote::SCHEMES.join("|");
+    let mut properties = Map::new();
+    for (name, what, _) in crate::parse::STORE_KEYS {
+        let mut schema = match *name {
+            "remote" => json!({ "anyOf": [
+                { "$ref": REFERENCE }, { "type": "string", "pattern": format!("^({schemes})://") },
+            ] }),
+            "mode" => json!({ "enum": ["read", "readwrite"] }),
+            "trusted" => json!({
+                "type": "array", "minItems": 1,
+                "items": { "type": "string", "pattern": "^ed25519:[0-9a-fA-F]{64}$" },
+            }),
+            _ => duration(),
+        };
+        schema["description"] = json!(what);
+        properties.insert((*name).to_owned(), schema);
+    }
+    json!({
+        "type": "object", "required": ["remote"], "properties": properties,
+        "additionalProperties": false,
+    })
 }
 
 /// `axis: [values]`, `axis: value` or a reference.
@@ -224,6 +255,8 @@ pub fn reference(registry: &Registry) -> String {
     text += &rows(crate::parse::TOP_KEYS);
     text += "\n## A stage\n\n| key | required | meaning |\n|---|---|---|\n";
     text += &rows(crate::parse::STAGE_KEYS);
+    text += "\n## The shared store\n\n| key | required | meaning |\n|---|---|---|\n";
+    text += &rows(crate::parse::STORE_KEYS);
     text += "\n## Values\n\n\
              - `${name}` is the value of a parameter: of `params`, overlaid by the profile, overlaid by `--set`. It must be \
              the whole value and keeps its type. `$${` is a literal `${`.\n\

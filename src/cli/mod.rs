@@ -8,6 +8,7 @@ mod complete;
 mod diff;
 mod graph;
 mod plan;
+mod remote;
 mod run;
 mod runs;
 mod schema;
@@ -86,7 +87,7 @@ enum Command {
     Completions(complete::CompletionsArgs),
     /// JSON Schema of pipeline.yaml, for editors.
     Schema(schema::SchemaArgs),
-    /// Looks after the store: verify, gc, stat.
+    /// Looks after the store: verify, gc, stat; shares it: push, pull, key.
     Cache(cache::CacheArgs),
     /// Runs one task from its spec; what the runner starts for every miss.
     #[command(hide = true)]

@@ -94,6 +94,7 @@ fn once(args: &RunArgs, study: &Study, store: &Store, cancel: &'static Cancel) -
         machine: machine(args.jobs),
         on_failure: if args.keep_going { OnFailure::KeepGoing } else { OnFailure::Stop },
         logs: if args.output_logs { Logs::All } else { Logs::OfFailures },
+        remote: super::remote::of(study, store)?,
         program: std::env::current_exe()?,
     };
     let mut console = console(args)?;

@@ -13,12 +13,13 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use crate::digest::Digest;
 use crate::graph::{Study, TaskId};
 use crate::plan::Planner;
 use crate::policy::Resources;
+use crate::remote::Remote;
 use crate::store::Store;
 
 pub use audit::{Audited, audit};
@@ -43,6 +44,8 @@ pub struct RunOptions {
     pub on_failure: OnFailure,
     /// Whether the console is told the log of every task.
     pub logs: Logs,
+    /// A store that is shared: asked before a task runs, and sent what it made.
+    pub remote: Option<Arc<Remote>>,
     /// The binary whose `task` command runs a task.
     pub program: PathBuf,
 }
@@ -104,10 +107,11 @@ pub fn run(
     let planner = Planner::new(study, store);
     let mut scheduler = Scheduler::new(study, store, options, &planner, console);
     std::thread::scope(|scope| {
-        let mut executor = Local { scope, cancel, sender };
+        let mut executor = Local { scope, cancel, sender: sender.clone() };
         loop {
             if !cancel.requested() && !scheduler.stopping() {
                 scheduler.look_up_ready()?;
+                ask(options.remote.as_deref(), scheduler.asks(), &sender);
                 let turns = std::iter::from_fn(|| scheduler.next_turn());
                 let job = |turn| Job::new(study, store, &planner, options, &folder, turn);
                 executor.launch(turns.map(job).collect());
@@ -119,6 +123,7 @@ pub fn run(
             match messages.recv_timeout(scheduler.patience()) {
                 Ok(Message::Progress(task, progress)) => scheduler.progress(task, &progress),
                 Ok(Message::Finished(task, outcome)) => scheduler.finished(task, *outcome)?,
+                Ok(Message::Asked(task)) => scheduler.answered(task)?,
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
@@ -126,12 +131,27 @@ pub fn run(
         io::Result::Ok(())
     })?;
     let summary = scheduler.end(cancel.requested());
+    if let Some(remote) = &options.remote {
+        remote.finish(|| cancel.requested());
+    }
     let mut planner = planner;
     // Only a hint for the next run: what it would have said is found out again.
     if let Err(error) = planner.save() {
         eprintln!("warning: what this run saw of files could not be kept: {error}");
     }
     Ok(summary)
+}
+
+/// Asks the remote for what misses here.
+fn ask(remote: Option<&Remote>, asks: Vec<(TaskId, Digest)>, sender: &mpsc::Sender<Message>) {
+    for (task, key) in asks {
+        let sender = sender.clone();
+        let Some(remote) = remote else { return };
+        remote.ask(key, move |_| {
+            // The scheduler is gone only when the run is being torn down.
+            let _ = sender.send(Message::Asked(task));
+        });
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ enum Life {
     Pending,
     /// All it needs is there; its key can be known.
     Ready,
+    /// A miss; the remote is asked whether it has it.
+    Asked,
     /// A miss, in line for its share of the machine, for an equal key that is being computed, or
     /// for another attempt.
     Queued,
@@ -68,6 +70,10 @@ pub(super) struct Scheduler<'a> {
     misses: HashMap<TaskId, Miss>,
     /// Tasks whose equal is being computed, by key.
     equal: HashMap<Digest, Vec<TaskId>>,
+    /// Misses that the remote is to be asked for.
+    asks: Vec<TaskId>,
+    /// How many it was asked for, and has not answered.
+    asking: usize,
     /// Tasks that are tried again, and when.
     delayed: Vec<(Instant, TaskId)>,
     started: HashMap<TaskId, Instant>,
@@ -104,6 +110,8 @@ impl<'a> Scheduler<'a> {
             ranks: None,
             misses: HashMap::new(),
             equal: HashMap::new(),
+            asks: Vec::new(),
+            asking: 0,
             delayed: Vec::new(),
             started: HashMap::new(),
             summary,
@@ -116,8 +124,11 @@ impl<'a> Scheduler<'a> {
 
     /// Whether nothing runs and nothing will.
     pub fn idle(&self, cancelled: bool) -> bool {
-        let over = cancelled || self.stopping() || self.delayed.is_empty();
-        self.started.is_empty() && over && (cancelled || self.stopping() || self.queue.is_empty())
+        let nothing_due = self.delayed.is_empty()
+            && self.queue.is_empty()
+            && self.asks.is_empty()
+            && self.asking == 0;
+        self.started.is_empty() && (cancelled || self.stopping() || nothing_due)
     }
 
     /// How long to wait for news before looking again.
@@ -175,9 +186,37 @@ impl<'a> Scheduler<'a> {
                 self.equal.insert(key.clone(), Vec::new());
                 let description = Arc::new(description);
                 self.misses.insert(task, Miss { key, description, failed: 0 });
+                if self.options.remote.is_some() {
+                    self.life[task] = Life::Asked;
+                    self.asks.push(task);
+                } else {
+                    self.enqueue(task);
+                }
+            }
+        }
+    }
+
+    /// Misses that the remote is to be asked for, with their keys.
+    pub fn asks(&mut self) -> Vec<(TaskId, Digest)> {
+        self.asking += self.asks.len();
+        let misses = &self.misses;
+        self.asks.drain(..).map(|task| (task, misses[&task].key.clone())).collect()
+    }
+
+    /// The remote answered: the task is a hit now, or waits for its turn.
+    pub fn answered(&mut self, task: TaskId) -> io::Result<()> {
+        self.asking -= 1;
+        match self.planner.index().look_up(&self.misses[&task].key) {
+            Some(hit) => {
+                self.hit(task, hit)?;
+                self.release(task);
+            }
+            None => {
+                self.life[task] = Life::Queued;
                 self.enqueue(task);
             }
         }
+        Ok(())
     }
 
     fn enqueue(&mut self, task: TaskId) {
@@ -247,13 +286,17 @@ impl<'a> Scheduler<'a> {
                 self.life[task] = Life::Queued;
             }
         }
-        // Tasks with an equal key find its record now; after a failure one of them tries again.
+        self.release(task);
+        Ok(())
+    }
+
+    /// Tasks with an equal key find its record now; after a failure one of them tries again.
+    fn release(&mut self, task: TaskId) {
         if let Some(miss) = self.misses.remove(&task)
             && let Some(waiting) = self.equal.remove(&miss.key)
         {
             self.ready.extend(waiting);
         }
-        Ok(())
     }
 
     /// The wait before another attempt, if the stage's policy has one.
@@ -314,7 +357,7 @@ impl<'a> Scheduler<'a> {
     pub fn end(mut self, interrupted: bool) -> Summary {
         self.console.end();
         let unfinished = |life: &&Life| {
-            matches!(life, Life::Pending | Life::Ready | Life::Queued | Life::Running)
+            matches!(life, Life::Pending | Life::Ready | Life::Asked | Life::Queued | Life::Running)
         };
         self.summary.skipped += self.life.iter().filter(unfinished).count();
         self.summary.interrupted = interrupted;

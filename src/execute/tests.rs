@@ -28,6 +28,7 @@ fn study(needs: &[Vec<Arc<[usize]>>]) -> Study {
         backend: "flex".into(),
         claims: Vec::new(),
         tables: Vec::new(),
+        remote: None,
         stages: Vec::new(),
         tasks: needs.iter().enumerate().map(task).collect(),
     }

@@ -18,6 +18,7 @@ use crate::history::host;
 use crate::key::Description;
 use crate::plan::Planner;
 use crate::policy::Policy;
+use crate::remote::Remote;
 use crate::store::{Hit, KeyLock, Record, RunFolder, Store};
 
 /// How often a lock that another runner holds is tried.
@@ -25,10 +26,12 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 /// Lines of a log that a failure shows.
 const LOG_TAIL: usize = 15;
 
-/// What a worker tells the scheduler.
+/// What the scheduler is told.
 pub(super) enum Message {
     Progress(TaskId, Progress),
     Finished(TaskId, Box<Outcome>),
+    /// The remote was asked for a task's key: what it has is in the store now.
+    Asked(TaskId),
 }
 
 /// How a task's turn ended.
@@ -89,6 +92,7 @@ pub(super) struct Job<'a> {
     key: Digest,
     code: Arc<Code>,
     program: PathBuf,
+    remote: Option<Arc<Remote>>,
     folder: PathBuf,
 }
 
@@ -113,6 +117,7 @@ impl<'a> Job<'a> {
             key,
             code,
             program: options.program.clone(),
+            remote: options.remote.clone(),
             folder: folder.path().join(task.to_string()),
         }
     }
@@ -200,6 +205,9 @@ impl<'a> Job<'a> {
         let _ = fs::remove_dir_all(&laid.spec.scratch);
         let index = self.planner.index();
         index.put_latest(&record.task, &record.key)?;
+        if let Some(remote) = self.remote.as_ref().filter(|remote| remote.is_written()) {
+            remote.send(record);
+        }
         match index.look_up(&self.key) {
             Some(hit) => Ok(Outcome::Ran(hit)),
             None => Ok(Outcome::Failed("what it made is gone from the store already".to_owned())),

@@ -4,6 +4,7 @@ mod document;
 mod errors;
 mod policy;
 mod results;
+mod store;
 mod values;
 mod yaml;
 
@@ -18,6 +19,7 @@ pub(crate) use document::{Document, StageEntry};
 pub(crate) use document::{STAGE_KEYS, TOP_KEYS};
 pub use errors::{PipelineError, PipelineErrors, Place};
 pub(crate) use errors::{suggest_or_list, suggestion};
+pub(crate) use store::KEYS as STORE_KEYS;
 pub(crate) use values::Values;
 pub(crate) use yaml::{Data, Key, Node};
 
@@ -127,6 +129,7 @@ fn parse(
         |table| registry::check_table(table, &columns),
         errors,
     );
+    let remote = document.store.as_ref().and_then(|node| store::read(node, &values, errors));
     let root = root_of(file);
     let (stages, tasks) = expand::expand(&document, &values, registry, &root, errors)?;
     Some(Study {
@@ -137,6 +140,7 @@ fn parse(
         backend: document.backend.map_or_else(|| BACKENDS[0].to_owned(), |(name, _)| name),
         claims,
         tables,
+        remote,
         stages,
         tasks,
     })

@@ -75,7 +75,11 @@ fn count(key: &Key, node: &Node, least: u32, errors: &mut Vec<PipelineError>) ->
     }
 }
 
-fn duration(key: &Key, node: &Node, errors: &mut Vec<PipelineError>) -> Option<Duration> {
+pub(super) fn duration(
+    key: &Key,
+    node: &Node,
+    errors: &mut Vec<PipelineError>,
+) -> Option<Duration> {
     let seconds = measure(node, &SECONDS).filter(|s| *s > 0.0 && *s <= LONGEST_S);
     if seconds.is_none() {
         wrong(key, node, "a duration, such as `90s`, `30m` or `2h`", errors);

@@ -352,3 +352,26 @@ proptest::proptest! {
         let _ = told(&text);
     }
 }
+
+#[test]
+fn the_shared_store() {
+    let store = |text: &str| format!("store: {text}\nstages: {{}}\n");
+    let cases = [
+        ("no map", "s3://b"),
+        ("no remote", "{ mode: read }"),
+        ("no address", "{ remote: bucket }"),
+        ("no scheme that is known", "{ remote: \"ftp://b\" }"),
+        ("a password", "{ remote: \"https://me:secret@host/x\" }"),
+        ("a signature", "{ remote: \"https://host/x?sig=secret\" }"),
+        ("a mode like none", "{ remote: \"s3://b\", mode: write }"),
+        ("a key with a typo", "{ remote: \"s3://b\", mod: read }"),
+        ("keys that are none", "{ remote: \"s3://b\", trusted: [abc] }"),
+        ("nobody is trusted", "{ remote: \"s3://b\", trusted: [] }"),
+        ("too short a lease", "{ remote: \"s3://b\", lease: 1s }"),
+        ("several at once", "{ remote: 3, mode: 4, lease: soon }"),
+        ("as it should be", "{ remote: \"s3://b/x\", mode: readwrite, lease: 2m }"),
+    ];
+    let cases: Vec<_> = cases.map(|(title, text)| (title, store(text))).to_vec();
+    let cases: Vec<_> = cases.iter().map(|(title, text)| (*title, text.as_str())).collect();
+    insta::assert_snapshot!(under_head(&cases));
+}

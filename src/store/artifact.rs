@@ -146,6 +146,11 @@ impl Store {
         folders.into_iter().try_for_each(super::sync_folder)
     }
 
+    /// Whether a blob is there with its size.
+    pub(crate) fn has(&self, blob: &Digest, size: u64) -> bool {
+        fs::metadata(self.object(blob)).is_ok_and(|m| m.is_file() && m.len() == size)
+    }
+
     /// The manifest of an artifact, if it is there and is what its name says.
     #[must_use]
     pub fn tree(&self, artifact: &Digest) -> Option<Tree> {
@@ -157,10 +162,7 @@ impl Store {
     #[must_use]
     pub fn whole(&self, artifact: &Digest) -> Option<Tree> {
         let tree = self.tree(artifact)?;
-        let there = |entry: &Entry| {
-            fs::metadata(self.object(&entry.digest))
-                .is_ok_and(|m| m.is_file() && m.len() == entry.size)
-        };
+        let there = |entry: &Entry| self.has(&entry.digest, entry.size);
         tree.files.values().all(there).then_some(tree)
     }
 

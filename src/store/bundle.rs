@@ -175,7 +175,7 @@ impl Store {
     }
 
     /// Keeps a blob whose bytes come from a stream; false where it is there already.
-    fn put_stream(&self, digest: &Digest, from: &mut impl Read) -> io::Result<bool> {
+    pub(crate) fn put_stream(&self, digest: &Digest, from: &mut impl Read) -> io::Result<bool> {
         let target = self.object(digest);
         let there = target.exists();
         let mut file =
@@ -206,7 +206,7 @@ impl Store {
         Ok(!there)
     }
 
-    fn put_tree(&self, digest: &Digest, bytes: &[u8], name: &str) -> io::Result<()> {
+    pub(crate) fn put_tree(&self, digest: &Digest, bytes: &[u8], name: &str) -> io::Result<()> {
         let tree: Tree = parse(bytes, name)?;
         if tree.digest() != *digest {
             return Err(invalid(format!("{name}: the manifest is not what its name says")));
@@ -214,7 +214,7 @@ impl Store {
         self.write(&self.sharded("trees", digest), &serde_json::to_vec(&tree)?)
     }
 
-    fn put_code(&self, digest: &Digest, bytes: &[u8], name: &str) -> io::Result<()> {
+    pub(crate) fn put_code(&self, digest: &Digest, bytes: &[u8], name: &str) -> io::Result<()> {
         let code: dissim_api::Code = parse(bytes, name)?;
         if code.digest() != digest.as_str() {
             return Err(invalid(format!("{name}: the code manifest is not what its name says")));
@@ -243,8 +243,7 @@ impl Store {
             imported.known += 1;
             return Ok(());
         }
-        self.write_json(&self.sharded("records", key), &record)?;
-        self.put_latest(&record.task, key)?;
+        self.adopt(&record)?;
         imported.tasks += 1;
         Ok(())
     }

@@ -84,10 +84,6 @@ impl Store {
         }
         Some((known, latest))
     }
-
-    fn is_there(&self, blob: &Digest, size: u64) -> bool {
-        fs::metadata(self.object(blob)).is_ok_and(|m| m.is_file() && m.len() == size)
-    }
 }
 
 impl Index {
@@ -104,7 +100,7 @@ impl Index {
                 found
             }
         };
-        let whole = there.blobs.iter().all(|(blob, size)| self.store.is_there(blob, *size));
+        let whole = there.blobs.iter().all(|(blob, size)| self.store.has(blob, *size));
         let Known { artifact, duration_s, .. } = there;
         whole.then(|| Hit { key: key.clone(), artifact, duration_s })
     }

@@ -89,6 +89,20 @@ impl Store {
         Ok(())
     }
 
+    /// Keeps a record that was made elsewhere, and was checked; its artifact is there already.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn adopt(&self, record: &Record) -> io::Result<()> {
+        self.write_json(&self.sharded("records", &record.key), record)?;
+        self.put_latest(&record.task, &record.key)
+    }
+
+    /// Whether the code manifest of that digest is kept.
+    pub(crate) fn has_code(&self, digest: &Digest) -> bool {
+        self.root.join("code").join(format!("{digest}.json")).exists()
+    }
+
     /// The code manifest of that digest, if it is kept.
     #[must_use]
     pub fn code(&self, digest: &Digest) -> Option<Code> {

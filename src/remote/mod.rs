@@ -1,0 +1,305 @@
+//! A store that a group shares, behind an address: results are taken from it and sent to it.
+//!
+//! ```text
+//! records/ab/<key>       a record with its manifest and small blobs (`pack`)
+//! objects/ab/<digest>    larger blobs
+//! code/<digest>.json     code manifests, for `why`
+//! claims/<key>/<n>       who is computing a key (`claim`)
+//! ```
+//!
+//! The remote is a convenience: when it is down, slow or holds nonsense, a run warns and computes
+//! for itself. The rest of the program is not asynchronous; this module owns the one small runtime.
+
+mod health;
+mod pack;
+mod place;
+mod settings;
+mod sign;
+mod transfer;
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::stream::{self, StreamExt};
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+
+use crate::digest::Digest;
+use crate::store::{Record, Store};
+use health::Health;
+use place::Place;
+pub use settings::{Mode, SCHEMES, Settings};
+pub use sign::{PublicKey, Signer, VARIABLE, new_pair};
+pub use transfer::Moved;
+use transfer::{Transfer, Why};
+
+/// Records that are moved at once.
+const AT_ONCE: usize = 16;
+/// So many refused records are named one by one.
+const NAMED: usize = 10;
+
+/// A remote store.
+pub struct Remote {
+    inner: Arc<Inner>,
+    runtime: Runtime,
+}
+
+struct Inner {
+    settings: Settings,
+    transfer: Result<Transfer, String>,
+    /// Whether a person was told that it does not answer.
+    told: AtomicBool,
+    reading: Health,
+    writing: Health,
+    room: Semaphore,
+    /// Sends under way.
+    sending: AtomicUsize,
+    unsent: AtomicUsize,
+    refused: AtomicUsize,
+    bytes: AtomicU64,
+}
+
+/// How a request for a record ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is in the local store now.
+    Here(Moved),
+    /// The remote has none, or none that can be believed, or does not answer.
+    None,
+}
+
+impl Remote {
+    /// The remote of these settings, for this store. It is not asked anything yet; an address that
+    /// cannot be opened is trouble like any other, and is told when it is first used.
+    ///
+    /// # Errors
+    /// When `DISSIM_SIGNING_KEY` names no key, or the system gives no threads.
+    pub fn open(settings: Settings, store: &Store) -> io::Result<Self> {
+        let signer = Signer::from_environment()
+            .map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("remote")
+            .enable_all()
+            .build()?;
+        // Opening may want the runtime, to refresh credentials.
+        let place = {
+            let _inside = runtime.enter();
+            Place::open(&settings.address).map_err(|trouble| trouble.0)
+        };
+        let transfer = place.map(|place| Transfer {
+            store: store.clone(),
+            place,
+            trusted: settings.trusted.clone(),
+            signer,
+            there: Mutex::new(HashSet::new()),
+            spoiled: Mutex::new(HashSet::new()),
+        });
+        let inner = Inner {
+            settings,
+            transfer,
+            told: AtomicBool::new(false),
+            reading: Health::default(),
+            writing: Health::default(),
+            room: Semaphore::new(AT_ONCE),
+            sending: AtomicUsize::new(0),
+            unsent: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            bytes: AtomicU64::new(0),
+        };
+        Ok(Self { inner: Arc::new(inner), runtime })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.inner.settings.address
+    }
+
+    /// Whether results are sent to it.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.inner.settings.mode == Mode::ReadWrite
+    }
+
+    /// Asks for the record of a key, and calls `then` from another thread when it is here or is not
+    /// to be had.
+    pub fn ask(&self, key: Digest, then: impl FnOnce(Taken) + Send + 'static) {
+        let inner = Arc::clone(&self.inner);
+        self.runtime.spawn(async move { then(inner.take(&key).await) });
+    }
+
+    /// Sends a record while the run goes on.
+    pub fn send(&self, record: Record) {
+        let inner = Arc::clone(&self.inner);
+        inner.sending.fetch_add(1, Ordering::SeqCst);
+        self.runtime.spawn(async move {
+            inner.send(&record).await;
+            inner.sending.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+
+    /// Waits for what is being sent, until `give_up` says so, and tells what was not.
+    pub fn finish(&self, give_up: impl Fn() -> bool) {
+        while self.inner.sending.load(Ordering::SeqCst) > 0 && !give_up() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let left = self.inner.sending.load(Ordering::SeqCst);
+        let unsent = self.inner.unsent.swap(0, Ordering::SeqCst) + left;
+        if unsent > 0 {
+            let noun = if unsent == 1 { "result was" } else { "results were" };
+            eprintln!(
+                "warning: {unsent} {noun} not sent to {}; `dissim cache push` sends what is missing",
+                self.address()
+            );
+        }
+    }
+
+    /// Takes the records of these keys, many at once, and says after each how many are done.
+    pub fn take_all(&self, keys: &[Digest], mut progress: impl FnMut(usize)) -> Vec<Taken> {
+        let taken: Vec<_> = keys.iter().map(|key| self.inner.take(key)).collect();
+        self.runtime.block_on(async {
+            let mut all = Vec::new();
+            let mut taken = stream::iter(taken).buffered(AT_ONCE);
+            while let Some(one) = taken.next().await {
+                all.push(one);
+                progress(all.len());
+            }
+            all
+        })
+    }
+
+    /// Sends records, many at once, and says after each how many are done. None for each that could
+    /// not be sent.
+    pub fn send_all(
+        &self,
+        records: &[Record],
+        mut progress: impl FnMut(usize),
+    ) -> Vec<Option<Moved>> {
+        let sent: Vec<_> = records.iter().map(|record| self.inner.send(record)).collect();
+        self.runtime.block_on(async {
+            let mut all = Vec::new();
+            let mut sent = stream::iter(sent).buffered(AT_ONCE);
+            while let Some(one) = sent.next().await {
+                all.push(one);
+                progress(all.len());
+            }
+            all
+        })
+    }
+
+    /// Requests made and bytes moved so far.
+    #[must_use]
+    pub fn cost(&self) -> (u64, u64) {
+        let requests = self.inner.transfer.as_ref().map_or(0, |t| t.place.requests());
+        (requests, self.inner.bytes.load(Ordering::Relaxed))
+    }
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Remote({})", self.address())
+    }
+}
+
+impl Inner {
+    async fn take(&self, key: &Digest) -> Taken {
+        let Ok(_room) = self.room.acquire().await else { return Taken::None };
+        if !self.reading.is_fine(Instant::now()) {
+            return Taken::None;
+        }
+        let transfer = match &self.transfer {
+            Ok(transfer) => transfer,
+            Err(what) => {
+                self.tell_trouble(&self.reading, what);
+                return Taken::None;
+            }
+        };
+        match transfer.take(key).await {
+            Ok(found) => {
+                self.reading.answered();
+                let Some(moved) = found else { return Taken::None };
+                self.bytes.fetch_add(moved.bytes, Ordering::Relaxed);
+                Taken::Here(moved)
+            }
+            Err(Why::Trouble(what)) => {
+                self.tell_trouble(&self.reading, &what);
+                Taken::None
+            }
+            Err(Why::Refused(what)) => {
+                self.tell_refused(&what);
+                Taken::None
+            }
+            Err(Why::Local(what)) => {
+                eprintln!(
+                    "warning: a result from {} could not be kept: {what}",
+                    self.settings.address
+                );
+                Taken::None
+            }
+        }
+    }
+
+    /// Sends a record; none where it could not be sent, which is counted.
+    async fn send(&self, record: &Record) -> Option<Moved> {
+        let sent = self.try_send(record).await;
+        match sent {
+            Some(moved) => drop(self.bytes.fetch_add(moved.bytes, Ordering::Relaxed)),
+            None => drop(self.unsent.fetch_add(1, Ordering::SeqCst)),
+        }
+        sent
+    }
+
+    async fn try_send(&self, record: &Record) -> Option<Moved> {
+        let _room = self.room.acquire().await.ok()?;
+        if !self.writing.is_fine(Instant::now()) {
+            return None;
+        }
+        let transfer = match &self.transfer {
+            Ok(transfer) => transfer,
+            Err(what) => {
+                self.tell_trouble(&self.writing, what);
+                return None;
+            }
+        };
+        match transfer.send(record).await {
+            Ok(moved) => {
+                self.writing.answered();
+                Some(moved)
+            }
+            Err(Why::Trouble(what) | Why::Refused(what)) => {
+                self.tell_trouble(&self.writing, &what);
+                None
+            }
+            Err(Why::Local(what)) => {
+                eprintln!(
+                    "warning: a result could not be sent to {}: {what}",
+                    self.settings.address
+                );
+                None
+            }
+        }
+    }
+
+    fn tell_trouble(&self, health: &Health, what: &str) {
+        health.trouble(Instant::now());
+        if !self.told.swap(true, Ordering::SeqCst) {
+            eprintln!(
+                "warning: the remote store {} is of no use now, and the run goes on without it: {what}",
+                self.settings.address
+            );
+        }
+    }
+
+    fn tell_refused(&self, what: &str) {
+        let before = self.refused.fetch_add(1, Ordering::SeqCst);
+        if before < NAMED {
+            eprintln!("warning: refused from {}, and computed here: {what}", self.settings.address);
+        } else if before == NAMED {
+            eprintln!("warning: more results of {} are refused", self.settings.address);
+        }
+    }
+}
