@@ -49,6 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             on_failure: OnFailure::Stop,
             logs: Logs::OfFailures,
             remote: None,
+            cluster: None,
             program: std::env::current_exe()?,
         };
         let summary =

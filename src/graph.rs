@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dissim_api::{Params, PipelineSummary, Stage, StageSummary};
 use serde_json::Value;
 
+use crate::execute::SlurmSettings;
 use crate::policy::Policy;
 use crate::remote;
 
@@ -31,6 +32,8 @@ pub struct Study {
     pub claims: Vec<Params>,
     /// `tables:`, with references replaced.
     pub tables: Vec<Params>,
+    /// `executors: { slurm: .. }`.
+    pub slurm: Option<SlurmSettings>,
     /// `store:`: a store that is shared.
     pub remote: Option<remote::Settings>,
     /// Stages, each after those it needs.

@@ -81,6 +81,14 @@ pub fn schema(registry: &Registry) -> Value {
     })
 }
 
+/// A number of bytes, or a number with its unit.
+fn memory() -> Value {
+    json!({ "anyOf": [
+        { "type": "number", "minimum": 0 },
+        { "type": "string", "pattern": "^\\s*[0-9.]+\\s*([kMG]B|[KMG]iB|B)$" },
+    ] })
+}
+
 /// A number of seconds, or a number with its unit.
 fn duration() -> Value {
     json!({ "anyOf": [
@@ -93,10 +101,7 @@ fn duration() -> Value {
 fn policy(properties: &mut Map<String, Value>) {
     let count = |least: u32| json!({ "type": "integer", "minimum": least, "maximum": 1000 });
     let duration = duration();
-    let memory = json!({ "anyOf": [
-        { "type": "number", "minimum": 0 },
-        { "type": "string", "pattern": "^\\s*[0-9.]+\\s*([kMG]B|[KMG]iB|B)$" },
-    ] });
+    let memory = memory();
     let map = |entries: Value| json!({ "type": "object", "properties": entries, "additionalProperties": false });
     let retry = map(json!({ "times": count(0), "wait": duration }));
     let schemas = [
@@ -132,12 +137,33 @@ fn top() -> Value {
                 "additionalProperties": { "$ref": "#/$defs/stage" },
             }),
             "store" => store(),
+            "executors" => executors(),
             _ => json!({}),
         };
         schema["description"] = json!(what);
         properties.insert((*name).to_owned(), schema);
     }
     Value::Object(properties)
+}
+
+/// `executors:`.
+fn executors() -> Value {
+    let text = json!({ "type": "string", "minLength": 1 });
+    let texts = json!({ "type": "array", "items": text });
+    let mut properties = Map::new();
+    for (name, what, _) in crate::parse::SLURM_KEYS {
+        let mut schema = match *name {
+            "time" | "poll" => duration(),
+            "memory" => memory(),
+            "cpus" | "array" | "at_once" => json!({ "type": "integer", "minimum": 1 }),
+            "modules" | "extra" => texts.clone(),
+            _ => text.clone(),
+        };
+        schema["description"] = json!(what);
+        properties.insert((*name).to_owned(), schema);
+    }
+    let slurm = json!({ "type": ["object", "null"], "properties": properties, "additionalProperties": false });
+    json!({ "type": "object", "properties": { "slurm": slurm }, "additionalProperties": false })
 }
 
 /// `store:`.
@@ -255,6 +281,8 @@ pub fn reference(registry: &Registry) -> String {
     text += &rows(crate::parse::TOP_KEYS);
     text += "\n## A stage\n\n| key | required | meaning |\n|---|---|---|\n";
     text += &rows(crate::parse::STAGE_KEYS);
+    text += "\n## executors: slurm\n\n| key | required | meaning |\n|---|---|---|\n";
+    text += &rows(crate::parse::SLURM_KEYS);
     text += "\n## The shared store\n\n| key | required | meaning |\n|---|---|---|\n";
     text += &rows(crate::parse::STORE_KEYS);
     text += "\n## Values\n\n\

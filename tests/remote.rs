@@ -241,5 +241,5 @@ fn a_remote_that_is_down_costs_one_warning() {
     );
     assert!(told.contains("5 results were not sent to http://127.0.0.1:9/x"), "{told}");
     let told = project.told("cache push");
-    assert!(told.contains("5 could not be") && told.contains("exit 1"), "{told}");
+    assert!(told.contains("5 could not be sent") && told.contains("exit 1"), "{told}");
 }

@@ -111,7 +111,7 @@ impl Which {
         } else {
             let known = if known > 0 { format!(", {known} there already") } else { String::new() };
             let failed =
-                if failed > 0 { format!(", {failed} could not be") } else { String::new() };
+                if failed > 0 { format!(", {failed} could not be {verb}") } else { String::new() };
             print(&format!(
                 "{records} results {verb} {preposition} {}, {}{known}{failed}\n",
                 remote.address(),

@@ -7,6 +7,7 @@ mod local;
 mod process;
 mod progress;
 mod schedule;
+mod slurm;
 mod trace;
 mod worker;
 
@@ -29,8 +30,9 @@ use local::{Executor, Local};
 pub use process::{Cancel, serve_task};
 pub use progress::{Console, Fancy, Plain, Several, seconds};
 use schedule::Scheduler;
+pub use slurm::{Cluster, OnInterrupt, Settings as SlurmSettings, jobs as slurm_jobs, serve_job};
 pub use trace::Trace;
-use worker::{Job, Message};
+use worker::{Job, Message, Turn};
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -44,6 +46,8 @@ pub struct RunOptions {
     pub on_failure: OnFailure,
     /// Whether the console is told the log of every task.
     pub logs: Logs,
+    /// The cluster whose jobs the tasks are; this machine's processes where there is none.
+    pub cluster: Option<Cluster>,
     /// A store that is shared: asked before a task runs, and sent what it made.
     pub remote: Option<Arc<Remote>>,
     /// The binary whose `task` command runs a task.
@@ -107,13 +111,27 @@ pub fn run(
     let planner = Planner::new(study, store);
     let mut scheduler = Scheduler::new(study, store, options, &planner, console);
     std::thread::scope(|scope| {
-        let mut executor = Local { scope, cancel, sender: sender.clone() };
+        let mut executor: Box<dyn Executor<'_> + '_> = match &options.cluster {
+            None => Box::new(Local { scope, cancel, sender: sender.clone() }),
+            Some(cluster) => {
+                let (slurm, jobs) = slurm::channel();
+                let server = slurm::Server::new(cluster, store, options, cancel, sender.clone());
+                scope.spawn(move || server.serve(&jobs));
+                Box::new(slurm)
+            }
+        };
         loop {
             if !cancel.requested() && !scheduler.stopping() {
                 scheduler.look_up_ready()?;
                 ask(options.remote.as_deref(), scheduler.asks(), &sender);
                 let turns = std::iter::from_fn(|| scheduler.next_turn());
-                let job = |turn| Job::new(study, store, &planner, options, &folder, turn);
+                let job = |turn: Turn| {
+                    let folder = match options.cluster {
+                        None => folder.path().join(turn.task.to_string()),
+                        Some(_) => slurm::folder(store, &turn.key),
+                    };
+                    Job::new(study, store, &planner, options, folder, turn)
+                };
                 executor.launch(turns.map(job).collect());
             }
             if scheduler.idle(cancel.requested()) {

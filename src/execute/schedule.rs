@@ -35,8 +35,8 @@ enum Life {
     Ready,
     /// A miss; the remote is asked whether it has it.
     Asked,
-    /// A miss, in line for its share of the machine, for an equal key that is being computed, or
-    /// for another attempt.
+    /// A miss, in line for its share of the machine, for an equal key that is being computed, here
+    /// or elsewhere, or for another attempt.
     Queued,
     /// Its process runs.
     Running,
@@ -235,7 +235,15 @@ impl<'a> Scheduler<'a> {
         let now = Instant::now();
         let due: Vec<TaskId> = self.delayed.iter().filter(|d| d.0 <= now).map(|d| d.1).collect();
         self.delayed.retain(|(at, _)| *at > now);
-        due.into_iter().for_each(|task| self.enqueue(task));
+        for task in due {
+            // Somebody may have computed it meanwhile.
+            if self.options.remote.is_some() {
+                self.life[task] = Life::Asked;
+                self.asks.push(task);
+            } else {
+                self.enqueue(task);
+            }
+        }
         let (study, budget) = (self.study, &mut self.budget);
         let fits = |(_, task): &&(Reverse<u64>, TaskId)| {
             budget.take(&study.stage_of(*task).policy.resources)
@@ -280,6 +288,13 @@ impl<'a> Scheduler<'a> {
             Outcome::Stale(why) => {
                 self.console.failed(name, &why);
                 self.lose(task, why);
+            }
+            Outcome::Elsewhere(who) => {
+                self.console.elsewhere(name, &who);
+                let wait = self.options.remote.as_ref().map_or(PATIENCE, |r| r.patience());
+                self.life[task] = Life::Queued;
+                self.delayed.push((Instant::now() + wait, task));
+                return Ok(());
             }
             Outcome::Cancelled => {
                 self.console.cancelled(name);

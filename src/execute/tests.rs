@@ -29,6 +29,7 @@ fn study(needs: &[Vec<Arc<[usize]>>]) -> Study {
         claims: Vec::new(),
         tables: Vec::new(),
         remote: None,
+        slurm: None,
         stages: Vec::new(),
         tasks: needs.iter().enumerate().map(task).collect(),
     }

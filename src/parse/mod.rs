@@ -2,6 +2,7 @@
 
 mod document;
 mod errors;
+mod executors;
 mod policy;
 mod results;
 mod store;
@@ -19,6 +20,7 @@ pub(crate) use document::{Document, StageEntry};
 pub(crate) use document::{STAGE_KEYS, TOP_KEYS};
 pub use errors::{PipelineError, PipelineErrors, Place};
 pub(crate) use errors::{suggest_or_list, suggestion};
+pub(crate) use executors::KEYS as SLURM_KEYS;
 pub(crate) use store::KEYS as STORE_KEYS;
 pub(crate) use values::Values;
 pub(crate) use yaml::{Data, Key, Node};
@@ -130,6 +132,7 @@ fn parse(
         errors,
     );
     let remote = document.store.as_ref().and_then(|node| store::read(node, &values, errors));
+    let slurm = document.executors.as_ref().and_then(|node| executors::read(node, &values, errors));
     let root = root_of(file);
     let (stages, tasks) = expand::expand(&document, &values, registry, &root, errors)?;
     Some(Study {
@@ -141,6 +144,7 @@ fn parse(
         claims,
         tables,
         remote,
+        slurm,
         stages,
         tasks,
     })

@@ -10,6 +10,7 @@
 //! The remote is a convenience: when it is down, slow or holds nonsense, a run warns and computes
 //! for itself. The rest of the program is not asynchronous; this module owns the one small runtime.
 
+mod claim;
 mod health;
 mod pack;
 mod place;
@@ -28,7 +29,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use crate::digest::Digest;
-use crate::store::{Record, Store};
+use crate::history::host;
+use crate::store::{self, Record, Store};
+pub use claim::Claim;
+use claim::{Attempt, Watched};
 use health::Health;
 use place::Place;
 pub use settings::{Mode, SCHEMES, Settings};
@@ -38,6 +42,8 @@ use transfer::{Transfer, Why};
 
 /// Records that are moved at once.
 const AT_ONCE: usize = 16;
+/// How long an interrupted run still sends, and lets go of its claims.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// So many refused records are named one by one.
 const NAMED: usize = 10;
 
@@ -55,7 +61,9 @@ struct Inner {
     reading: Health,
     writing: Health,
     room: Semaphore,
-    /// Sends under way.
+    /// What was seen of others' claims.
+    watched: Watched,
+    /// Sends under way, and claims being let go of.
     sending: AtomicUsize,
     unsent: AtomicUsize,
     refused: AtomicUsize,
@@ -69,6 +77,48 @@ pub enum Taken {
     Here(Moved),
     /// The remote has none, or none that can be believed, or does not answer.
     None,
+}
+
+/// What came of a claim on a key.
+#[derive(Debug)]
+pub enum Claimed {
+    /// The key is this run's to compute.
+    Ours(Claiming),
+    /// Another computes it.
+    Theirs(Claim),
+    /// Another computed it meanwhile: it is here now.
+    Here,
+    /// The remote has no claims, or does not answer: the work may be done twice.
+    Unknown,
+}
+
+/// A claim that is held: shows signs of life until it is dropped, and is let go of then.
+pub struct Claiming {
+    inner: Arc<Inner>,
+    runtime: tokio::runtime::Handle,
+    beats: tokio::task::JoinHandle<()>,
+    name: String,
+}
+
+impl std::fmt::Debug for Claiming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Claiming({})", self.name)
+    }
+}
+
+impl Drop for Claiming {
+    fn drop(&mut self) {
+        self.beats.abort();
+        let (inner, name) = (Arc::clone(&self.inner), std::mem::take(&mut self.name));
+        inner.sending.fetch_add(1, Ordering::SeqCst);
+        self.runtime.spawn(async move {
+            if let Ok(transfer) = &inner.transfer {
+                // What is left dies with its lease.
+                let _ = claim::let_go(&transfer.place, &name).await;
+            }
+            inner.sending.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
 }
 
 impl Remote {
@@ -105,6 +155,7 @@ impl Remote {
             reading: Health::default(),
             writing: Health::default(),
             room: Semaphore::new(AT_ONCE),
+            watched: Watched::default(),
             sending: AtomicUsize::new(0),
             unsent: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
@@ -132,19 +183,45 @@ impl Remote {
         self.runtime.spawn(async move { then(inner.take(&key).await) });
     }
 
-    /// Sends a record while the run goes on.
-    pub fn send(&self, record: Record) {
+    /// Sends a record while the run goes on; its claim is let go of after that.
+    pub fn send(&self, record: Record, claim: Option<Claiming>) {
         let inner = Arc::clone(&self.inner);
         inner.sending.fetch_add(1, Ordering::SeqCst);
         self.runtime.spawn(async move {
             inner.send(&record).await;
+            drop(claim);
             inner.sending.fetch_sub(1, Ordering::SeqCst);
         });
     }
 
+    /// Claims keys, given with the names of their tasks, many at once.
+    pub fn claim_all(&self, keys: &[(Digest, String)]) -> Vec<Claimed> {
+        let claims: Vec<_> = keys.iter().map(|(key, task)| self.inner.claim(key, task)).collect();
+        self.runtime.block_on(async { stream::iter(claims).buffered(AT_ONCE).collect().await })
+    }
+
+    /// How long to wait before a key that another computes is asked for again.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        (self.inner.settings.lease / 6).min(Duration::from_secs(5))
+    }
+
+    /// Who computes what.
+    ///
+    /// # Errors
+    /// When the remote does not answer, in words.
+    pub fn claims(&self) -> Result<Vec<(Digest, Claim)>, String> {
+        let transfer = self.inner.transfer.as_ref().map_err(Clone::clone)?;
+        self.runtime.block_on(claim::all(&transfer.place)).map_err(|trouble| trouble.0)
+    }
+
     /// Waits for what is being sent, until `give_up` says so, and tells what was not.
     pub fn finish(&self, give_up: impl Fn() -> bool) {
-        while self.inner.sending.load(Ordering::SeqCst) > 0 && !give_up() {
+        let start = Instant::now();
+        while self.inner.sending.load(Ordering::SeqCst) > 0 {
+            if give_up() && start.elapsed() > FAREWELL {
+                break;
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
         let left = self.inner.sending.load(Ordering::SeqCst);
@@ -206,6 +283,38 @@ impl std::fmt::Debug for Remote {
 }
 
 impl Inner {
+    async fn claim(self: &Arc<Self>, key: &Digest, task: &str) -> Claimed {
+        let Ok(room) = self.room.acquire().await else { return Claimed::Unknown };
+        let (true, Ok(transfer)) = (self.writing.is_fine(Instant::now()), &self.transfer) else {
+            return Claimed::Unknown;
+        };
+        let lease = self.settings.lease;
+        let ours = Claim { task: task.to_owned(), by: whoami(), since: store::now(), beat: 0 };
+        let held = match claim::attempt(&transfer.place, &self.watched, key, ours, lease).await {
+            Ok(Attempt::Ours(held)) => held,
+            Ok(Attempt::Theirs(theirs)) => return Claimed::Theirs(theirs),
+            Ok(Attempt::Unsupported) => return Claimed::Unknown,
+            Err(trouble) => {
+                self.tell_trouble(&self.writing, &trouble.0);
+                return Claimed::Unknown;
+            }
+        };
+        drop(room);
+        let (inner, name) = (Arc::clone(self), held.name().to_owned());
+        let beats = tokio::spawn(async move {
+            if let Ok(transfer) = &inner.transfer {
+                held.keep_alive(&transfer.place, lease).await;
+            }
+        });
+        let runtime = tokio::runtime::Handle::current();
+        let claiming = Claiming { inner: Arc::clone(self), runtime, beats, name };
+        // Its last holder may have sent it between this run's question and its claim.
+        match self.take(key).await {
+            Taken::Here(_) => Claimed::Here,
+            Taken::None => Claimed::Ours(claiming),
+        }
+    }
+
     async fn take(&self, key: &Digest) -> Taken {
         let Ok(_room) = self.room.acquire().await else { return Taken::None };
         if !self.reading.is_fine(Instant::now()) {
@@ -302,4 +411,10 @@ impl Inner {
             eprintln!("warning: more results of {} are refused", self.settings.address);
         }
     }
+}
+
+/// User, machine and process, for others to see.
+fn whoami() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    format!("{}@{} ({})", user.as_deref().unwrap_or("somebody"), host(), std::process::id())
 }

@@ -17,7 +17,7 @@ use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, Error, GetOptions, ObjectStore, PutPayload, RetryConfig,
+    BackoffConfig, ClientOptions, Error, GetOptions, ObjectStore, PutMode, PutPayload, RetryConfig,
     WriteMultipart,
 };
 
@@ -194,6 +194,41 @@ impl Place {
         let path = self.path(name);
         let request = self.objects.put(&path, PutPayload::from(bytes));
         Ok(self.within(SMALL, request).await?.map(|_| ())?)
+    }
+
+    /// Writes a small object where there is none; false where there is one, none where the store
+    /// cannot tell.
+    pub async fn create(&self, name: &str, bytes: Vec<u8>) -> Answer<Option<bool>> {
+        let path = self.path(name);
+        let request = self.objects.put_opts(&path, bytes.into(), PutMode::Create.into());
+        match self.within(SMALL, request).await? {
+            Ok(_) => Ok(Some(true)),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Some(false)),
+            Err(Error::NotImplemented | Error::NotSupported { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes an object; one that is gone is what was wanted.
+    pub async fn delete(&self, name: &str) -> Answer<()> {
+        match self.within(SMALL, self.objects.delete(&self.path(name))).await? {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The names of the objects below a folder, relative to it.
+    pub async fn list(&self, folder: &str) -> Answer<Vec<String>> {
+        let path = self.path(folder);
+        let mut listed = self.objects.list(Some(&path));
+        let mut names = Vec::new();
+        loop {
+            let next = async { Ok(listed.next().await) };
+            let Some(meta) = self.within(SMALL, next).await?? else { return Ok(names) };
+            let location = meta?.location;
+            let rest = location.prefix_match(&path).into_iter().flatten();
+            names.push(rest.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"));
+        }
     }
 
     /// The size of an object; none where there is none.

@@ -12,6 +12,8 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
+// A sync of the disk may take long; signs of life are due meanwhile.
+use tokio::task::block_in_place;
 
 use super::pack::{self, Pack};
 use super::place::{PART, Place, Trouble};
@@ -82,19 +84,25 @@ fn blob_name(digest: &Digest) -> String {
 }
 
 impl Transfer {
-    /// Takes the record of a key; false where the remote has none.
+    /// Takes the record of a key; none where the remote has none.
     pub async fn take(&self, key: &Digest) -> Result<Option<Moved>, Why> {
         let name = record_name(key);
-        let Some(bytes) = self.place.get(&name, LARGEST_PACK).await? else { return Ok(None) };
-        let refused = |what: String| {
+        let taken = self.take_named(key, &name).await;
+        if matches!(taken, Err(Why::Refused(_))) {
+            // All that belongs to it is sent anew once it is computed here.
             self.mark(&self.spoiled, &name);
-            Why::Refused(format!("{name}: {what}"))
-        };
+        }
+        taken
+    }
+
+    async fn take_named(&self, key: &Digest, name: &str) -> Result<Option<Moved>, Why> {
+        let Some(bytes) = self.place.get(name, LARGEST_PACK).await? else { return Ok(None) };
+        let refused = |what: String| Why::Refused(format!("{name}: {what}"));
         let Pack { record, tree, blobs } =
             pack::read(&bytes, key, &self.trusted).map_err(refused)?;
         let mut moved = Moved { records: 1, bytes: bytes.len() as u64 };
         for (digest, blob) in &blobs {
-            self.store.put_stream(digest, &mut &blob[..])?;
+            block_in_place(|| self.store.put_stream(digest, &mut &blob[..]))?;
         }
         let mut missing: Vec<(Digest, u64)> = tree
             .files
@@ -115,13 +123,13 @@ impl Transfer {
         self.store.put_tree(
             &record.artifact,
             &serde_json::to_vec(&tree).unwrap_or_default(),
-            &name,
+            name,
         )?;
         if self.store.whole(&record.artifact).is_none() {
             return Err(refused("its manifest gives blobs another size than they have".to_owned()));
         }
         self.store.adopt(&record)?;
-        self.mark(&self.there, &name);
+        self.mark(&self.there, name);
         Ok(Some(moved))
     }
 
@@ -165,11 +173,13 @@ impl Transfer {
             file.write_all(&piece)?;
         }
         file.seek(SeekFrom::Start(0))?;
-        self.store.put_stream(digest, file).map(|_| ()).map_err(|error| match error.kind() {
-            std::io::ErrorKind::InvalidData => {
-                Why::Refused(format!("{name}: its bytes are not what its name says"))
+        block_in_place(|| self.store.put_stream(digest, file)).map(|_| ()).map_err(|error| {
+            match error.kind() {
+                std::io::ErrorKind::InvalidData => {
+                    Why::Refused(format!("{name}: its bytes are not what its name says"))
+                }
+                _ => error.into(),
             }
-            _ => error.into(),
         })
     }
 
