@@ -10,6 +10,9 @@
 //! with positions; [`plan`] finds out which tasks are hits; [`execute`] runs the others, each in a
 //! process of its own; [`store`] keeps what they made, and [`remote`] shares it; [`publish`] copies reports out of it.
 
+#[macro_use]
+mod say;
+
 pub mod cli;
 pub mod digest;
 pub mod estimate;

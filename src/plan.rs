@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io;
 use std::path::Component;
 use std::sync::Arc;
 
@@ -224,12 +223,11 @@ impl<'a> Planner<'a> {
         &self.index
     }
 
-    /// Remembers what `stat` said of files and records for the next run.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn save(&mut self) -> io::Result<()> {
-        self.files.save()?;
-        self.index.save()
+    /// Remembers what `stat` said of files and records for the next run. Only a hint: where it cannot
+    /// be kept, that is said, and it is found out again.
+    pub fn save(&mut self) {
+        if let Err(error) = self.files.save().and_then(|()| self.index.save()) {
+            say!("warning: what was seen of files could not be kept: {error}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::execute::Summary;
 use crate::graph::Study;
-use crate::store::{Entry, Store};
+use crate::store::{Entry, Store, at, is_plain, persist};
 
 const MEMORY: &str = ".published.json";
 
@@ -39,7 +39,9 @@ pub fn publish(study: &Study, store: &Store, summary: &Summary) -> io::Result<Op
             let Some(artifact) = summary.artifacts.get(&task) else { continue };
             let tree = store.tree(artifact).unwrap_or_default();
             let alone = published.len() == 1 && stage.tasks.len() == 1;
-            let prefix = if alone { String::new() } else { format!("{}/", study.tasks[task].name) };
+            // A value in a task's name may be a path; the folder is one all the same.
+            let name = study.tasks[task].name.replace('/', "_");
+            let prefix = if alone { String::new() } else { format!("{name}/") };
             wanted.extend(tree.files.into_iter().map(|(path, e)| (format!("{prefix}{path}"), e)));
         }
     }
@@ -59,15 +61,17 @@ pub fn publish(study: &Study, store: &Store, summary: &Summary) -> io::Result<Op
         };
         after.insert(path.clone(), state);
     }
-    let stale: BTreeSet<_> = before.keys().filter(|p| !wanted.contains_key(*p)).collect();
+    // The memory lies among files that people edit: it may name nothing outside of its folder.
+    let stale = before.keys().filter(|p| !wanted.contains_key(*p) && is_plain(p));
+    let stale: BTreeSet<_> = stale.collect();
     for path in stale {
         // It may be gone already.
         let _ = fs::remove_file(folder.join(path));
     }
     if after != before {
-        let mut file = tempfile::NamedTempFile::new_in(&folder)?;
-        serde_json::to_writer_pretty(&mut file, &after)?;
-        file.persist(&memory).map_err(|e| e.error)?;
+        let mut file = tempfile::NamedTempFile::new_in(&folder).map_err(|e| at(e, &folder))?;
+        file.write_all(&serde_json::to_vec_pretty(&after)?).map_err(|e| at(e, &memory))?;
+        persist(file, &memory)?;
     }
     let page = wanted.keys().find(|path| path.ends_with("index.html"));
     Ok(page.map(|path| Path::new("reports").join(path)))
@@ -81,11 +85,12 @@ fn stat(path: &Path) -> Option<(u64, (i64, i64))> {
 /// Copies a blob, as a whole or not at all. No link: what people open they may also edit.
 fn copy(store: &Store, entry: &Entry, target: &Path) -> io::Result<Published> {
     let parent = target.parent().unwrap_or(target);
-    fs::create_dir_all(parent).map_err(|e| crate::store::at(e, parent))?;
-    let temporary = tempfile::NamedTempFile::new_in(parent)?;
-    fs::copy(store.object(&entry.digest), temporary.path())?;
-    fs::set_permissions(temporary.path(), Permissions::from_mode(0o644))?;
-    temporary.persist(target).map_err(|e| e.error)?;
+    fs::create_dir_all(parent).map_err(|e| at(e, parent))?;
+    let temporary = tempfile::NamedTempFile::new_in(parent).map_err(|e| at(e, parent))?;
+    store.copy_out(entry, temporary.path())?;
+    fs::set_permissions(temporary.path(), Permissions::from_mode(0o644))
+        .map_err(|e| at(e, target))?;
+    persist(temporary, target)?;
     let (size, mtime) = stat(target).ok_or_else(|| io::Error::other("a published file is gone"))?;
     Ok(Published { digest: entry.digest.clone(), size, mtime })
 }

@@ -50,7 +50,7 @@ pub(super) fn audit(cli: &Cli, args: &AuditArgs, registry: &Registry) -> Result<
     let (mut differ, mut rows) = (0, Vec::new());
     for (task, record) in &cached {
         let name = &study.tasks[*task].name;
-        eprintln!("      start {name}");
+        say!("      start {name}");
         let (state, what) = match execute::audit(&study, &store, *task, record, &program, cancel)? {
             Audited::Same => ("same", "same bytes".to_owned()),
             Audited::Differs { first, more } => {

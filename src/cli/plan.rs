@@ -47,7 +47,7 @@ pub(super) fn plan(cli: &Cli, args: &PlanArgs, registry: &Registry) -> Result<()
     let wanted = target::with_needs(&study, &target::select(&study, &args.targets)?);
     let mut planner = Planner::new(&study, &store);
     let states = planner.plan();
-    planner.save()?;
+    planner.save();
     let past: Vec<Option<f64>> = study
         .tasks
         .iter()

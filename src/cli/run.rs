@@ -20,7 +20,7 @@ use crate::plan::{Planner, State};
 use crate::policy::Resources;
 use crate::publish;
 use crate::registry::Registry;
-use crate::store::Store;
+use crate::store::{Damaged, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -146,10 +146,10 @@ pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> 
         };
         match ended {
             Err(Failure::Interrupted) => return Err(Failure::Interrupted),
-            Err(Failure::Input(message)) => eprint!("{message}"),
+            Err(Failure::Input(message)) => say!("{}", message.trim_end_matches('\n')),
             Ok(()) | Err(Failure::Task) => {}
         }
-        eprintln!("watching {}; Ctrl-C ends", pipeline.display());
+        say!("watching {}; Ctrl-C ends", pipeline.display());
         if !watch::wait(&seen, &pipeline, study, cancel) {
             return Err(Failure::Interrupted);
         }
@@ -178,12 +178,18 @@ fn once(args: &RunArgs, study: &Study, store: &Store, cancel: &'static Cancel) -
     let mut console = console(args)?;
     let start = std::time::Instant::now();
     let recorder = Recorder::start(study);
-    let summary = execute::run(study, store, &options, cancel, &mut console)?;
-    let page = publish::publish(study, store, &summary)?;
+    let mut summary = execute::run(study, store, &options, cancel, &mut console)?;
+    let mut published = publish::publish(study, store, &summary);
+    if published.as_ref().is_err_and(|e| Damaged::of(e).is_some()) {
+        // It is in quarantine: what made it is a miss now.
+        summary = execute::run(study, store, &options, cancel, &mut console)?;
+        published = publish::publish(study, store, &summary);
+    }
     if let Err(error) = recorder.finish(study, store, &summary) {
-        eprintln!("warning: the run could not be recorded: {error}");
+        say!("warning: the run could not be recorded: {error}");
     }
     report(&summary);
+    let page = published?;
     let line = last_line(&summary, start.elapsed().as_secs_f64(), page.as_deref());
     if args.json {
         let mut line = json!({ "event": "summary", "tasks": summary.tasks, "cached": summary.cached,
@@ -250,13 +256,13 @@ fn machine(jobs: Option<NonZeroUsize>) -> Resources {
 /// What to do after a failure or an interruption.
 fn report(summary: &Summary) {
     if summary.interrupted {
-        eprintln!("interrupted: what was finished is kept; run again to go on");
+        say!("interrupted: what was finished is kept; run again to go on");
     } else if !summary.failed.is_empty() {
         let count = summary.failed.len();
         let noun = if count == 1 { "task" } else { "tasks" };
-        eprintln!("{count} {noun} failed:");
+        say!("{count} {noun} failed:");
         for (task, why) in &summary.failed {
-            eprintln!("  {task}: {}", why.lines().next().unwrap_or_default());
+            say!("  {task}: {}", why.lines().next().unwrap_or_default());
         }
     }
 }
@@ -296,7 +302,7 @@ fn dry_run(
             }
         }
     }
-    planner.save()?;
+    planner.save();
     text +=
         &format!("{hits} cached, {runs} would run, {may} may run after those; nothing was run\n");
     print(&text)

@@ -35,7 +35,7 @@ pub(super) fn status(cli: &Cli, args: &StatusArgs, registry: &Registry) -> Resul
     let (study, store) = cli.open(&args.selection, registry)?;
     let mut planner = Planner::new(&study, &store);
     let states = planner.plan();
-    planner.save()?;
+    planner.save();
     let mut rows = Vec::new();
     for stage in &study.stages {
         let kind = stage.stage.kind().to_owned();

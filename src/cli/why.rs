@@ -28,7 +28,7 @@ pub(super) fn why(cli: &Cli, args: &WhyArgs, registry: &Registry) -> Result<()> 
     let targets = target::select(&study, &args.targets)?;
     let mut planner = Planner::new(&study, &store);
     let states = planner.plan();
-    planner.save()?;
+    planner.save();
     let (mut text, mut rows) = (String::new(), Vec::new());
     for task in targets {
         let name = &study.tasks[task].name;

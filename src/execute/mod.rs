@@ -83,6 +83,8 @@ pub struct Summary {
     pub ran: usize,
     /// Those that failed, with the reason.
     pub failed: Vec<(String, String)>,
+    /// Those whose input turned out to be damaged, with what it was. What made it is a miss now.
+    pub damaged: Vec<(String, String)>,
     /// Those that could not start because of a failure or an interruption.
     pub skipped: usize,
     /// Seconds that hits took when they ran.
@@ -95,11 +97,40 @@ pub struct Summary {
     pub keys: BTreeMap<TaskId, Digest>,
 }
 
-/// Runs the targets of a study.
+/// How often what turns out to be damaged is made again in one run. A disk that damages what was just
+/// written is not mended by writing more.
+const MENDS: usize = 3;
+
+/// Runs the targets of a study. Where an input turns out to be damaged, what made it runs again.
 ///
 /// # Errors
 /// When the store cannot be written; a task's failure is in the summary.
 pub fn run(
+    study: &Study,
+    store: &Store,
+    options: &RunOptions,
+    cancel: &Cancel,
+    console: &mut dyn Console,
+) -> io::Result<Summary> {
+    let mut summary = pass(study, store, options, cancel, console)?;
+    for _ in 0..MENDS {
+        if summary.damaged.is_empty() || !summary.failed.is_empty() || cancel.requested() {
+            break;
+        }
+        let before = summary;
+        summary = pass(study, store, options, cancel, console)?;
+        // What ran before is in the store now, and was not to begin with.
+        summary.ran += before.ran;
+        summary.cached = summary.cached.saturating_sub(before.ran);
+        summary.saved_s = summary.saved_s.min(before.saved_s);
+    }
+    let damaged = std::mem::take(&mut summary.damaged);
+    summary.failed.extend(damaged);
+    Ok(summary)
+}
+
+/// Runs what is not in the store.
+fn pass(
     study: &Study,
     store: &Store,
     options: &RunOptions,
@@ -122,7 +153,7 @@ pub fn run(
         };
         loop {
             if !cancel.requested() && !scheduler.stopping() {
-                scheduler.look_up_ready()?;
+                scheduler.look_up_ready();
                 ask(options.remote.as_deref(), scheduler.asks(), &sender);
                 let turns = std::iter::from_fn(|| scheduler.next_turn());
                 let job = |turn: Turn| {
@@ -140,23 +171,19 @@ pub fn run(
             // A task that is tried again later is waited for like one that runs.
             match messages.recv_timeout(scheduler.patience()) {
                 Ok(Message::Progress(task, progress)) => scheduler.progress(task, &progress),
-                Ok(Message::Finished(task, outcome)) => scheduler.finished(task, *outcome)?,
-                Ok(Message::Asked(task)) => scheduler.answered(task)?,
+                Ok(Message::Finished(task, outcome)) => scheduler.finished(task, *outcome),
+                Ok(Message::Asked(task)) => scheduler.answered(task),
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
         }
-        io::Result::Ok(())
-    })?;
+    });
     let summary = scheduler.end(cancel.requested());
     if let Some(remote) = &options.remote {
         remote.finish(|| cancel.requested());
     }
     let mut planner = planner;
-    // Only a hint for the next run: what it would have said is found out again.
-    if let Err(error) = planner.save() {
-        eprintln!("warning: what this run saw of files could not be kept: {error}");
-    }
+    planner.save();
     Ok(summary)
 }
 

@@ -1,7 +1,7 @@
 //! A task's process, from both sides.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -11,14 +11,21 @@ use std::time::Duration;
 
 use dissim_api::{Context, Event, StageError, TaskSpec};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgrp};
 use wait4::Wait4;
 
 use crate::policy::Policy;
 use crate::registry::Registry;
+use crate::store::at;
 
 /// How long a task may take to die of SIGTERM.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// The longest line that is read as an event.
+const LONGEST_EVENT: u64 = 1 << 20;
+
+/// Set for a task that is to end when its standard input does.
+const TIED: &str = "DISSIM_TIED";
 
 /// What sets the size of the thread pools a task may have.
 const POOLS: [&str; 3] = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS"];
@@ -95,6 +102,7 @@ pub(super) fn run(
     mut on_event: impl FnMut(Event),
 ) -> io::Result<Ended> {
     let threads = policy.resources.cpus.to_string();
+    let kills = oom_kills();
     let mut child = Command::new(program)
         .arg("task")
         .arg(folder.join("spec.json"))
@@ -102,9 +110,11 @@ pub(super) fn run(
         // A task is single-threaded unless its stage asks for more; the runner runs as many as there
         // are cores.
         .envs(POOLS.map(|variable| (variable, &threads)))
-        .stdin(Stdio::null())
+        // Nothing is ever written to it: it ends when this process does, however that does.
+        .env(TIED, "1")
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(File::create(log)?)
+        .stderr(File::create(log).map_err(|e| at(e, log))?)
         .process_group(0)
         .spawn()
         .map_err(|e| {
@@ -122,18 +132,17 @@ pub(super) fn run(
             scope.spawn(move || watch(group, limit, overdue, &ended));
         }
         if let Some(stdout) = child.stdout.take() {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                // A program may print what it likes; only events count.
-                if let Ok(event) = serde_json::from_str::<Event>(&line) {
-                    last = Some(event.clone());
-                    on_event(event);
-                }
-            }
+            events(BufReader::new(stdout), |event| {
+                last = Some(event.clone());
+                on_event(event);
+            });
         }
         let used = child.wait4();
         drop(over);
         used
     });
+    // What it left running would write where the next attempt does.
+    let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     cancel.remove(group);
     let used = used?;
     let end = match last {
@@ -146,6 +155,13 @@ pub(super) fn run(
         }
         Some(Event::Failed(error)) => End::Failed(error.to_string()),
         _ => End::Failed(died(used.status)),
+    };
+    let end = match end {
+        End::Failed(why) if oom_kills() > kills => {
+            let what = "out of memory: the system had none left and killed a process of the task, or another one while it ran";
+            End::Failed(format!("{what}\n  {why}"))
+        }
+        end => end,
     };
     Ok(Ended { end, peak_memory_bytes: used.rusage.maxrss })
 }
@@ -160,6 +176,35 @@ fn watch(group: i32, limit: Duration, overdue: &AtomicBool, ended: &mpsc::Receiv
         // A process that is gone already is what was wanted.
         let _ = killpg(Pid::from_raw(group), signal);
     }
+}
+
+/// Hands on every event that a process prints. It may print what it likes, of any length and no
+/// text at all; only events count.
+fn events(mut from: impl BufRead, mut on_event: impl FnMut(Event)) {
+    let mut line = Vec::new();
+    let mut whole = true;
+    loop {
+        line.clear();
+        match (&mut from).take(LONGEST_EVENT).read_until(b'\n', &mut line) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => return,
+        }
+        // A line in pieces is no event, and neither is its end.
+        let ends = line.ends_with(b"\n");
+        if whole && let Ok(event) = serde_json::from_slice::<Event>(&line) {
+            on_event(event);
+        }
+        whole = ends;
+    }
+}
+
+/// How many processes the system has killed for want of memory since it started; none where it does
+/// not say.
+fn oom_kills() -> Option<u64> {
+    let text = fs::read_to_string("/proc/vmstat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 /// Why a process that said nothing ended.
@@ -181,8 +226,13 @@ fn died(status: ExitStatus) -> String {
 /// The other side: reads a spec, runs the stage, and says how it went. True on success.
 #[must_use]
 pub fn serve_task(spec: &Path, registry: &Registry) -> bool {
+    if std::env::var_os(TIED).is_some() {
+        std::thread::spawn(end_with_the_runner);
+    }
     let say = |event: &Event| {
-        println!("{}", serde_json::to_string(event).expect("events serialise"));
+        let line = serde_json::to_string(event).expect("events serialise");
+        // A runner that is gone hears nothing, and this process ends with it.
+        let _ = writeln!(io::stdout().lock(), "{line}");
     };
     match run_stage(spec, registry) {
         Ok(()) => {
@@ -190,11 +240,34 @@ pub fn serve_task(spec: &Path, registry: &Registry) -> bool {
             true
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            say!("error: {error}");
             say(&Event::Failed(error));
             false
         }
     }
+}
+
+/// Waits for standard input to end, then ends this process and all that it started: a runner that is
+/// gone has let go of the key, and another may be at it already.
+fn end_with_the_runner() {
+    let mut nothing = [0; 64];
+    loop {
+        match io::stdin().read(&mut nothing) {
+            Ok(0) => break,
+            Err(e) if e.kind() != io::ErrorKind::Interrupted => break,
+            _ => {}
+        }
+    }
+    let _ = killpg(getpgrp(), Signal::SIGKILL);
+}
+
+/// Holds a task's scratch folder for as long as this process lives: the task of a runner that was
+/// killed may need a moment to notice.
+fn hold_scratch(folder: &Path) -> Option<File> {
+    let held = File::open(folder).ok()?;
+    // Where a folder cannot be locked, nobody waits.
+    while held.lock().is_err_and(|e| e.kind() == io::ErrorKind::Interrupted) {}
+    Some(held)
 }
 
 fn run_stage(path: &Path, registry: &Registry) -> Result<(), StageError> {
@@ -210,5 +283,6 @@ fn run_stage(path: &Path, registry: &Registry) -> Result<(), StageError> {
     let Some(stage) = registry.get(&spec.kind) else {
         return Err(StageError::new(format!("no stage kind `{}`", spec.kind)).at(path));
     };
+    let _held = hold_scratch(&spec.scratch);
     stage.run(&mut Context::new(spec))
 }

@@ -124,7 +124,7 @@ impl Console for Plain {
 
     fn started(&mut self, task: &str) {
         if !self.elsewhere.contains(task) {
-            eprintln!("      start {task}");
+            say!("      start {task}");
         }
     }
 
@@ -132,15 +132,15 @@ impl Console for Plain {
 
     fn done(&mut self, task: &str, took: f64) {
         self.finished += 1;
-        eprintln!("[{}/{}] {task} {}", self.finished, self.tasks, seconds(took));
+        say!("[{}/{}] {task} {}", self.finished, self.tasks, seconds(took));
     }
 
     fn failed(&mut self, task: &str, why: &str) {
-        eprintln!("failed: {task}\n  {why}");
+        say!("failed: {task}\n  {why}");
     }
 
     fn retried(&mut self, task: &str, why: &str, wait_s: f64) {
-        eprintln!("{}", retry_line(task, why, wait_s));
+        say!("{}", retry_line(task, why, wait_s));
     }
 
     fn elsewhere(&mut self, task: &str, who: &str) {
@@ -150,11 +150,11 @@ impl Console for Plain {
     }
 
     fn log(&mut self, task: &str, text: &str) {
-        eprint!("{}", log_lines(task, text));
+        text.lines().for_each(|line| say!("{task} | {line}"));
     }
 
     fn cancelled(&mut self, task: &str) {
-        eprintln!("stopped: {task}");
+        say!("stopped: {task}");
     }
 
     fn end(&mut self) {}

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -146,7 +145,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Finds the keys of ready tasks, side by side: hits are done at once, misses queue.
-    pub fn look_up_ready(&mut self) -> io::Result<()> {
+    pub fn look_up_ready(&mut self) {
         while !self.ready.is_empty() {
             let tasks: Vec<TaskId> = self.ready.drain(..).collect();
             let (life, planner) = (&self.life, self.planner);
@@ -161,7 +160,7 @@ impl<'a> Scheduler<'a> {
             };
             for (task, found) in found {
                 match found {
-                    Ok(Found::Hit(hit)) => self.hit(task, hit)?,
+                    Ok(Found::Hit(hit)) => self.hit(task, hit),
                     Ok(Found::Miss(description)) => self.miss(task, *description),
                     Err(why) => {
                         self.console.failed(self.name(task), &why);
@@ -170,7 +169,6 @@ impl<'a> Scheduler<'a> {
                 }
             }
         }
-        Ok(())
     }
 
     fn miss(&mut self, task: TaskId, description: Description) {
@@ -204,11 +202,11 @@ impl<'a> Scheduler<'a> {
     }
 
     /// The remote answered: the task is a hit now, or waits for its turn.
-    pub fn answered(&mut self, task: TaskId) -> io::Result<()> {
+    pub fn answered(&mut self, task: TaskId) {
         self.asking -= 1;
         match self.planner.index().look_up(&self.misses[&task].key) {
             Some(hit) => {
-                self.hit(task, hit)?;
+                self.hit(task, hit);
                 self.release(task);
             }
             None => {
@@ -216,7 +214,6 @@ impl<'a> Scheduler<'a> {
                 self.enqueue(task);
             }
         }
-        Ok(())
     }
 
     fn enqueue(&mut self, task: TaskId) {
@@ -263,7 +260,7 @@ impl<'a> Scheduler<'a> {
         self.console.progress(self.name(task), progress);
     }
 
-    pub fn finished(&mut self, task: TaskId, outcome: Outcome) -> io::Result<()> {
+    pub fn finished(&mut self, task: TaskId, outcome: Outcome) {
         self.budget.give_back(&self.policy(task).resources);
         let name = self.name(task);
         let seconds = self.started.remove(&task).map_or(0.0, |s| s.elapsed().as_secs_f64());
@@ -274,13 +271,13 @@ impl<'a> Scheduler<'a> {
                 self.console.done(name, seconds);
                 self.complete(task, hit);
             }
-            Outcome::TakenOver(hit) => self.hit(task, hit)?,
+            Outcome::TakenOver(hit) => self.hit(task, hit),
             Outcome::Failed(why) => {
                 if let Some(wait) = self.another_attempt(task) {
                     self.console.retried(name, &why, wait.as_secs_f64());
                     self.life[task] = Life::Queued;
                     self.delayed.push((Instant::now() + wait, task));
-                    return Ok(());
+                    return;
                 }
                 self.console.failed(name, &why);
                 self.lose(task, why);
@@ -294,7 +291,12 @@ impl<'a> Scheduler<'a> {
                 let wait = self.options.remote.as_ref().map_or(PATIENCE, |r| r.patience());
                 self.life[task] = Life::Queued;
                 self.delayed.push((Instant::now() + wait, task));
-                return Ok(());
+                return;
+            }
+            Outcome::Damaged(why) => {
+                self.console.retried(name, &why, 0.0);
+                self.lose_users(task);
+                self.summary.damaged.push((name.to_owned(), why));
             }
             Outcome::Cancelled => {
                 self.console.cancelled(name);
@@ -322,15 +324,14 @@ impl<'a> Scheduler<'a> {
         retry.after(miss.failed)
     }
 
-    fn hit(&mut self, task: TaskId, hit: Hit) -> io::Result<()> {
+    fn hit(&mut self, task: TaskId, hit: Hit) {
         self.summary.cached += 1;
         self.summary.saved_s += hit.duration_s;
         let name = self.name(task);
-        self.planner.index().put_latest(name, &hit.key)?;
+        self.planner.index().put_latest(name, &hit.key);
         self.replay(name, &hit.key);
         self.console.cached(name);
         self.complete(task, hit);
-        Ok(())
     }
 
     /// Tells the console the log that was kept, where all logs are asked for.
@@ -358,6 +359,10 @@ impl<'a> Scheduler<'a> {
     /// A task failed: so has everything that needs it.
     fn lose(&mut self, task: TaskId, why: String) {
         self.summary.failed.push((self.name(task).to_owned(), why));
+        self.lose_users(task);
+    }
+
+    fn lose_users(&mut self, task: TaskId) {
         self.life[task] = Life::Lost;
         let mut lost: Vec<TaskId> = self.edges.users(task).collect();
         while let Some(user) = lost.pop() {

@@ -88,7 +88,7 @@ impl Console for Trace {
     fn end(&mut self) {
         let trace = json!({ "traceEvents": self.events, "displayTimeUnit": "ms" });
         if let Err(error) = std::fs::write(&self.file, trace.to_string() + "\n") {
-            eprintln!("warning: the trace could not be written: {}: {error}", self.file.display());
+            say!("warning: the trace could not be written: {}: {error}", self.file.display());
         }
     }
 }

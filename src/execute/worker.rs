@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,7 +20,7 @@ use crate::key::Description;
 use crate::plan::Planner;
 use crate::policy::Policy;
 use crate::remote::{Claimed, Claiming, Remote};
-use crate::store::{Hit, KeyLock, Record, Store};
+use crate::store::{Damaged, Hit, KeyLock, Record, Store, at};
 
 /// How often a lock that another runner holds is tried.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -46,6 +47,8 @@ pub(super) enum Outcome {
     Stale(String),
     /// Somebody else computes it: who.
     Elsewhere(String),
+    /// An input is damaged: whoever made it must make it again first.
+    Damaged(String),
     /// A signal ended it.
     Cancelled,
 }
@@ -73,15 +76,14 @@ pub(super) struct Laid {
     spec: TaskSpec,
     /// The claim in the shared store.
     pub claim: Option<Claiming>,
+    /// When the project files that it reads were written.
+    written: BTreeMap<String, Written>,
     _lock: KeyLock,
 }
 
-impl Laid {
-    /// A task that is laid out as its spec says.
-    pub fn new(spec: TaskSpec, lock: KeyLock, claim: Option<Claiming>) -> Self {
-        Self { spec, claim, _lock: lock }
-    }
-}
+/// Size, inode and time of a file; none of one that is gone. A file that was changed and changed
+/// back is another one by this.
+type Written = Option<(u64, u64, i64, i64)>;
 
 /// A process that is over, wherever it ran.
 pub(super) struct Finished {
@@ -213,7 +215,7 @@ impl<'a> Job<'a> {
                         Ok(claim) => claim,
                         Err(outcome) => return Ok(Begun::Over(*outcome)),
                     };
-                    return Ok(Begun::Laid(Box::new(self.lay_out(lock, claim)?)));
+                    return self.lay_out(lock, claim);
                 }
                 Tried::Busy => std::thread::sleep(LOCK_POLL),
             }
@@ -238,13 +240,19 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Lays out inputs, an empty output folder and the spec.
-    pub fn lay_out(&self, lock: KeyLock, claim: Option<Claiming>) -> io::Result<Laid> {
-        let _ = fs::remove_dir_all(&self.folder);
-        let scratch = self.store.scratch(&self.key)?;
-        let spec =
-            lay_out(self.study, self.store, self.task, &self.description, &self.folder, scratch)?;
-        Ok(Laid::new(spec, lock, claim))
+    /// Lays out inputs, an empty output folder and the spec, where that still makes sense.
+    pub fn lay_out(&self, lock: KeyLock, claim: Option<Claiming>) -> io::Result<Begun> {
+        let written = self.written();
+        if let Some(why) = self.changed_files(&written) {
+            return Ok(Begun::Over(Outcome::Stale(self.keep_failure(&why, b""))));
+        }
+        match self.prepare() {
+            Ok(spec) => Ok(Begun::Laid(Box::new(Laid { spec, claim, written, _lock: lock }))),
+            Err(error) => match Damaged::of(&error) {
+                Some(damaged) => Ok(Begun::Over(Outcome::Damaged(damaged.to_string()))),
+                None => Err(error),
+            },
+        }
     }
 
     /// The spec of a task that an earlier runner laid out.
@@ -253,6 +261,11 @@ impl<'a> Job<'a> {
             serde_json::from_slice(&fs::read(self.folder.join("spec.json")).ok()?).ok()?;
         let ours = spec.version == TaskSpec::VERSION && spec.output == self.folder.join("output");
         ours.then_some(spec)
+    }
+
+    /// A task that an earlier runner laid out, under this one's lock.
+    pub fn taken_up(&self, spec: TaskSpec, lock: KeyLock) -> Laid {
+        Laid { spec, claim: None, written: self.written(), _lock: lock }
     }
 
     /// Runs a task that was laid out as a process of this machine.
@@ -288,11 +301,11 @@ impl<'a> Job<'a> {
         match finished.end {
             End::Cancelled => return Ok(Outcome::Cancelled),
             End::Failed(why) => {
-                return Ok(Outcome::Failed(self.keep_failure(&why, &finished.log)?));
+                return Ok(Outcome::Failed(self.keep_failure(&why, &finished.log)));
             }
             End::Done => {
-                if let Some(why) = self.changed_files() {
-                    return Ok(Outcome::Stale(self.keep_failure(&why, &finished.log)?));
+                if let Some(why) = self.changed_files(&laid.written) {
+                    return Ok(Outcome::Stale(self.keep_failure(&why, &finished.log)));
                 }
             }
         }
@@ -310,11 +323,12 @@ impl<'a> Job<'a> {
             log: self.store.put(&finished.log)?,
             metrics: finished.metrics,
             dissim: env!("CARGO_PKG_VERSION").to_owned(),
+            check: None,
         };
         self.store.put_record(&record, &self.code)?;
         let _ = fs::remove_dir_all(&laid.spec.scratch);
         let index = self.planner.index();
-        index.put_latest(&record.task, &record.key)?;
+        index.put_latest(&record.task, &record.key);
         if let Some(remote) = self.remote.as_ref().filter(|remote| remote.is_written()) {
             remote.send(record, laid.claim);
         }
@@ -329,22 +343,44 @@ impl<'a> Job<'a> {
         let _ = fs::remove_dir_all(&self.folder);
     }
 
-    /// A project file that is not what the key says it was: the result is of neither.
-    fn changed_files(&self) -> Option<String> {
+    /// Lays out inputs, an empty output folder and the spec.
+    fn prepare(&self) -> io::Result<TaskSpec> {
+        let _ = fs::remove_dir_all(&self.folder);
+        let scratch = self.store.scratch(&self.key)?;
+        lay_out(self.study, self.store, self.task, &self.description, &self.folder, scratch)
+    }
+
+    /// When each project file that the task reads was written.
+    fn written(&self) -> BTreeMap<String, Written> {
+        let stat = |name: &String| {
+            let metadata = fs::metadata(self.study.root.join(name)).ok()?;
+            Some((metadata.len(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
+        };
+        self.description.files.keys().map(|name| (name.clone(), stat(name))).collect()
+    }
+
+    /// A project file that is not what the key says it was, or was written since `before`: the
+    /// result is of neither.
+    fn changed_files(&self, before: &BTreeMap<String, Written>) -> Option<String> {
+        let written = self.written();
         let now = self.planner.files(self.task).unwrap_or_default();
-        let before = &self.description.files;
-        let changed = now.iter().find(|(name, digest)| before.get(*name) != Some(digest));
-        let gone = before.keys().find(|name| !now.contains_key(*name));
-        let name = changed.map(|(name, _)| name).or(gone)?;
+        let keyed = &self.description.files;
+        let changed = now.iter().find(|(name, digest)| keyed.get(*name) != Some(digest));
+        let gone = keyed.keys().find(|name| !now.contains_key(*name));
+        let touched = before.keys().find(|name| written.get(*name) != before.get(*name));
+        let name = changed.map(|(name, _)| name).or(gone).or(touched)?;
         Some(format!("`{name}` changed while the task ran; its result was not kept: run again"))
     }
 
     /// Keeps the log of a failed attempt, and says what happened with the end of it.
-    fn keep_failure(&self, why: &str, log: &[u8]) -> io::Result<String> {
+    fn keep_failure(&self, why: &str, log: &[u8]) -> String {
         let kept = self.store.failed_log(&self.key);
-        fs::write(&kept, log)?;
-        self.planner.index().put_latest(&self.study.tasks[self.task].name, &self.key)?;
-        Ok(failure(why, log, &kept))
+        let whole = match self.store.write_hint(&kept, log) {
+            Ok(()) => kept.display().to_string(),
+            Err(error) => format!("could not be kept: {error}"),
+        };
+        self.planner.index().put_latest(&self.study.tasks[self.task].name, &self.key);
+        failure(why, log, &whole)
     }
 }
 
@@ -358,7 +394,7 @@ pub(super) fn lay_out(
     scratch: PathBuf,
 ) -> io::Result<TaskSpec> {
     let output = folder.join("output");
-    fs::create_dir_all(&output)?;
+    fs::create_dir_all(&output).map_err(|e| at(e, &output))?;
     let mut inputs = BTreeMap::new();
     for (name, artifacts) in &description.inputs {
         let mut specs = Vec::new();
@@ -381,12 +417,13 @@ pub(super) fn lay_out(
         backend: study.backend.clone(),
         pipeline: description.pipeline.clone(),
     };
-    fs::write(folder.join("spec.json"), serde_json::to_vec_pretty(&spec)?)?;
+    let file = folder.join("spec.json");
+    fs::write(&file, serde_json::to_vec_pretty(&spec)?).map_err(|e| at(e, &file))?;
     Ok(spec)
 }
 
 /// A failure with the end of its log and where the whole log is.
-fn failure(why: &str, log: &[u8], kept: &Path) -> String {
+fn failure(why: &str, log: &[u8], kept: &str) -> String {
     let text = String::from_utf8_lossy(log);
     let lines: Vec<&str> = text.lines().collect();
     let tail = &lines[lines.len().saturating_sub(LOG_TAIL)..];
@@ -394,5 +431,5 @@ fn failure(why: &str, log: &[u8], kept: &Path) -> String {
     for line in tail {
         message += &format!("\n  | {line}");
     }
-    message + &format!("\n  log: {}", kept.display())
+    message + &format!("\n  log: {kept}")
 }

@@ -147,6 +147,7 @@ mod tests {
             log: Digest::of(b""),
             metrics: [].into(),
             dissim: "0".to_owned(),
+            check: None,
         };
         let blobs = files.iter().map(|bytes| (Digest::of(bytes), bytes.clone())).collect();
         (record, tree, blobs)

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Component, Path};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
-use super::{Store, at, read_json};
+use super::{Store, at};
 use crate::digest::Digest;
 
 /// Files from this size on are hashed by all cores.
@@ -41,6 +41,23 @@ impl Tree {
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::of(&serde_json::to_vec(self).expect("a manifest serialises"))
+    }
+
+    /// Reads the manifest of an artifact.
+    ///
+    /// # Errors
+    /// What is wrong with it: it is no manifest, is not what the digest says, or has a path that
+    /// would leave the folder it is put into.
+    pub(super) fn read(bytes: &[u8], artifact: &Digest) -> Result<Self, String> {
+        let tree: Self = serde_json::from_slice(bytes)
+            .map_err(|error| format!("the manifest cannot be read: {error}"))?;
+        if tree.digest() != *artifact {
+            return Err("the manifest is not what its name says".to_owned());
+        }
+        match tree.files.keys().find(|name| !is_plain(name)) {
+            Some(name) => Err(format!("the manifest has a file `{name}`, which leaves its folder")),
+            None => Ok(tree),
+        }
     }
 
     /// What the manifest of `folder` would be, were it committed; nothing is moved.
@@ -86,15 +103,29 @@ impl Tree {
     }
 }
 
-/// blake3 of a file.
+/// Whether a path names something below a folder, in the one way of writing it.
+pub(crate) fn is_plain(name: &str) -> bool {
+    let part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+    name.split('/').all(part)
+}
+
+/// blake3 of a file. Read, not mapped: where another process cuts a mapped file short, the system
+/// kills who looks at it.
 pub(super) fn hash_file(path: &Path, size: u64) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
-    if size >= PARALLEL_HASH {
-        hasher.update_mmap_rayon(path)?;
-    } else {
-        hasher.update_reader(File::open(path)?)?;
+    let mut file = File::open(path)?;
+    if size < PARALLEL_HASH {
+        hasher.update_reader(file)?;
+        return Ok(hasher.finalize().into());
     }
-    Ok(hasher.finalize().into())
+    let mut buffer = Vec::with_capacity(PARALLEL_HASH as usize);
+    loop {
+        buffer.clear();
+        if file.by_ref().take(PARALLEL_HASH).read_to_end(&mut buffer)? == 0 {
+            return Ok(hasher.finalize().into());
+        }
+        hasher.update_rayon(&buffer);
+    }
 }
 
 impl Store {
@@ -109,7 +140,12 @@ impl Store {
         let path = self.sharded("trees", &digest);
         // One that is damaged is written anew.
         if self.tree(&digest).is_none() {
-            self.write_hint(&path, &serde_json::to_vec(&tree)?)?;
+            let bytes = serde_json::to_vec(&tree)?;
+            if bytes.len() as u64 > super::LARGEST_TEXT {
+                let what = format!("{} files are too many for an artifact", tree.files.len());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            self.write_hint(&path, &bytes)?;
         }
         Ok(digest)
     }
@@ -121,13 +157,14 @@ impl Store {
         let executable = metadata.mode() & 0o111 != 0;
         let digest = hash_file(path, size).map_err(|e| at(e, path))?;
         let object = self.object(&digest);
-        if fs::metadata(&object).is_ok_and(|m| m.len() == size) {
-            fs::remove_file(path)?;
+        // One that is there is believed only when it is read: these good bytes may be all there is.
+        if self.has(&digest, size) {
+            fs::remove_file(path).map_err(|e| at(e, path))?;
         } else {
             let shard = object.parent().unwrap_or(&self.root);
-            fs::create_dir_all(shard)?;
-            File::open(path)?.sync_all()?;
-            fs::set_permissions(path, Permissions::from_mode(0o444))?;
+            fs::create_dir_all(shard).map_err(|e| at(e, shard))?;
+            File::open(path).and_then(|file| file.sync_all()).map_err(|e| at(e, path))?;
+            fs::set_permissions(path, Permissions::from_mode(0o444)).map_err(|e| at(e, path))?;
             fs::rename(path, &object).map_err(|e| at(e, &object))?;
         }
         Ok(Entry { digest, size, executable })
@@ -154,8 +191,7 @@ impl Store {
     /// The manifest of an artifact, if it is there and is what its name says.
     #[must_use]
     pub fn tree(&self, artifact: &Digest) -> Option<Tree> {
-        let tree: Tree = read_json(&self.sharded("trees", artifact))?;
-        (tree.digest() == *artifact).then_some(tree)
+        self.read(&self.sharded("trees", artifact), |bytes| Tree::read(bytes, artifact))
     }
 
     /// The manifest, if every blob is there with its size. Reads no blob.
@@ -166,33 +202,41 @@ impl Store {
         tree.files.values().all(there).then_some(tree)
     }
 
-    /// Puts the files of an artifact into `folder`, read-only: hard links where the file system
-    /// has them, copies otherwise.
+    /// Copies a file of an artifact to `target`, where people may edit it.
     ///
     /// # Errors
-    /// When the artifact is not whole, a path in it would leave the folder, or a file cannot be made.
+    /// [`Damaged`](super::Damaged) when it is damaged or gone; otherwise when it cannot be written.
+    pub fn copy_out(&self, entry: &Entry, target: &Path) -> io::Result<()> {
+        self.prove(&entry.digest, entry.size)?;
+        fs::copy(self.object(&entry.digest), target).map(drop).map_err(|e| at(e, target))
+    }
+
+    /// Puts the files of an artifact into `folder`, read-only: hard links where the file system
+    /// has them, copies otherwise. Each is read first, and is what the manifest says.
+    ///
+    /// # Errors
+    /// [`Damaged`](super::Damaged) when something of the artifact is damaged or gone; otherwise
+    /// when a file cannot be made.
     pub fn materialise(&self, artifact: &Digest, folder: &Path) -> io::Result<()> {
         let Some(tree) = self.tree(artifact) else {
-            let what = format!("artifact {} is not in the store", artifact.short());
-            return Err(io::Error::new(io::ErrorKind::NotFound, what));
+            let path = self.relative(&self.sharded("trees", artifact));
+            let what = "the manifest is gone from the store".to_owned();
+            return Err(super::Damaged { path, what }.into());
         };
-        fs::create_dir_all(folder)?;
+        fs::create_dir_all(folder).map_err(|e| at(e, folder))?;
         for (name, entry) in &tree.files {
-            let plain = |c: Component<'_>| matches!(c, Component::Normal(_));
-            if !Path::new(name).components().all(plain) {
-                let what = format!("artifact {}: `{name}` leaves its folder", artifact.short());
-                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-            }
             let target = folder.join(name);
             if let Some(parent) = target.parent() {
-                fs::create_dir_all(parent)?;
+                fs::create_dir_all(parent).map_err(|e| at(e, parent))?;
             }
+            self.prove(&entry.digest, entry.size)?;
             let object = self.object(&entry.digest);
             // An executable needs a mode of its own, which a link would share with every other use.
             if entry.executable || fs::hard_link(&object, &target).is_err() {
-                fs::copy(&object, &target).map_err(|e| at(e, &object))?;
+                fs::copy(&object, &target).map_err(|e| at(e, &target))?;
                 let mode = if entry.executable { 0o555 } else { 0o444 };
-                fs::set_permissions(&target, Permissions::from_mode(mode))?;
+                fs::set_permissions(&target, Permissions::from_mode(mode))
+                    .map_err(|e| at(e, &target))?;
             }
         }
         Ok(())

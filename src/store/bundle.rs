@@ -17,12 +17,14 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, EntryType, Header};
 
-use super::{Record, Store, Tree, at};
+use super::{Record, Store, Tree, at, persist};
 use crate::digest::Digest;
 use crate::key::Description;
 
 /// The largest manifest, record or code manifest that is read into memory.
 const LARGEST_TEXT: u64 = 64 << 20;
+/// Folders of a project that a bundle has no business in: git runs what it finds in its own.
+const FORBIDDEN: [&str; 3] = [".git", "cache", "reports"];
 
 /// What a bundle says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,8 +116,7 @@ impl Store {
         }
         tar.into_inner()?.flush()?;
         file.as_file().sync_all()?;
-        file.persist(to).map_err(|e| at(e.error, to))?;
-        Ok(())
+        persist(file, to)
     }
 
     /// Takes in a bundle. Every blob, manifest and record is checked against its name, and only
@@ -177,9 +178,8 @@ impl Store {
     /// Keeps a blob whose bytes come from a stream; false where it is there already.
     pub(crate) fn put_stream(&self, digest: &Digest, from: &mut impl Read) -> io::Result<bool> {
         let target = self.object(digest);
-        let there = target.exists();
-        let mut file =
-            tempfile::Builder::new().prefix("write-").tempfile_in(self.root.join("tmp"))?;
+        let there = fs::metadata(&target).is_ok_and(|m| self.has(digest, m.len()));
+        let mut file = self.owned_file(super::scratch::WRITE, "")?;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; 1 << 16];
         loop {
@@ -201,16 +201,13 @@ impl Store {
             file.as_file().sync_all()?;
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o444);
             file.as_file().set_permissions(mode)?;
-            file.persist(&target).map_err(|e| at(e.error, &target))?;
+            persist(file, &target)?;
         }
         Ok(!there)
     }
 
     pub(crate) fn put_tree(&self, digest: &Digest, bytes: &[u8], name: &str) -> io::Result<()> {
-        let tree: Tree = parse(bytes, name)?;
-        if tree.digest() != *digest {
-            return Err(invalid(format!("{name}: the manifest is not what its name says")));
-        }
+        let tree = Tree::read(bytes, digest).map_err(|what| invalid(format!("{name}: {what}")))?;
         self.write(&self.sharded("trees", digest), &serde_json::to_vec(&tree)?)
     }
 
@@ -229,13 +226,11 @@ impl Store {
         name: &str,
         imported: &mut Imported,
     ) -> io::Result<()> {
-        let record: Record = parse(bytes, name)?;
-        if record.version != Record::VERSION || record.description.version != Description::VERSION {
+        let record = Record::read(bytes, key).map_err(|what| invalid(format!("{name}: {what}")))?;
+        let current = |r: &Record| r.description.version == Description::VERSION;
+        let Some(record) = record.filter(current) else {
             return Err(invalid(format!("{name}: written by another version of dissim")));
-        }
-        if record.key != *key || record.description.key() != *key {
-            return Err(invalid(format!("{name}: the record is not of its key")));
-        }
+        };
         if self.whole(&record.artifact).is_none() {
             return Err(invalid(format!("{name}: the bundle lacks files of {}", record.task)));
         }
@@ -302,6 +297,11 @@ fn check_contents(name: &str, entry: &mut impl Read) -> io::Result<()> {
 
 /// Writes a project file where there is none.
 fn put_file(project: &Path, file: &Path, bytes: &[u8], imported: &mut Imported) -> io::Result<()> {
+    let first = file.components().next().map(|c| c.as_os_str().to_ascii_lowercase());
+    if FORBIDDEN.iter().any(|folder| first.as_deref() == Some(folder.as_ref())) {
+        let what = format!("project/{}: a bundle may not write there", file.display());
+        return Err(invalid(what));
+    }
     let target = project.join(file);
     match fs::read(&target) {
         Ok(there) if there == bytes => return Ok(()),
@@ -323,7 +323,7 @@ fn put_file(project: &Path, file: &Path, bytes: &[u8], imported: &mut Imported) 
     temporary.write_all(bytes)?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     temporary.as_file().set_permissions(mode)?;
-    temporary.persist(&target).map_err(|e| at(e.error, &target))?;
+    persist(temporary, &target)?;
     imported.files.push(file.to_path_buf());
     Ok(())
 }

@@ -18,6 +18,8 @@ use crate::digest::Digest;
 const SETTLED: Duration = Duration::from_secs(2);
 const FILE: &str = "stats.bin";
 const VERSION: u64 = 1;
+/// The fewest bytes an entry takes.
+const LEAST: usize = 100;
 
 #[derive(Debug, Clone)]
 struct Known {
@@ -120,8 +122,8 @@ impl FileDigests {
 
 fn read(path: &Path) -> Option<HashMap<PathBuf, Known>> {
     let mut from = Unpacker::open(path, VERSION)?;
-    let count = from.number()?;
-    let mut known = HashMap::with_capacity(usize::try_from(count).ok()?);
+    let count = usize::try_from(from.number()?).ok()?;
+    let mut known = HashMap::with_capacity(count.min(from.most(LEAST)));
     while let Some(path) = from.text() {
         let path = PathBuf::from(path);
         let stat = Stat::unpack(&mut from)?;

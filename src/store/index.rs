@@ -16,6 +16,8 @@ use crate::digest::Digest;
 
 const FILE: &str = "index.bin";
 const VERSION: u64 = 1;
+/// The fewest bytes an entry takes.
+const LEAST: usize = 72;
 
 /// A task key whose artifact is whole.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +55,8 @@ struct Fresh {
     /// The key last used under a task's name, as far as the files under `latest/` were seen.
     latest: HashMap<String, Digest>,
     changed: bool,
+    /// Whether it was said that something cannot be kept.
+    complained: bool,
 }
 
 impl Store {
@@ -67,7 +71,7 @@ impl Store {
     fn read_index(&self) -> Option<(HashMap<Digest, Known>, HashMap<String, Digest>)> {
         let mut from = Unpacker::open(&self.root.join(FILE), VERSION)?;
         let count = usize::try_from(from.number()?).ok()?;
-        let mut known = HashMap::with_capacity(count);
+        let mut known = HashMap::with_capacity(count.min(from.most(LEAST)));
         for _ in 0..count {
             let key = from.digest()?;
             let artifact = from.digest()?;
@@ -78,7 +82,7 @@ impl Store {
             known.insert(key, Known { artifact, duration_s, record, tree, blobs });
         }
         let count = usize::try_from(from.number()?).ok()?;
-        let mut latest = HashMap::with_capacity(count);
+        let mut latest = HashMap::with_capacity(count.min(from.most(LEAST)));
         for _ in 0..count {
             latest.insert(from.text()?.to_owned(), from.digest()?);
         }
@@ -100,9 +104,17 @@ impl Index {
                 found
             }
         };
-        let whole = there.blobs.iter().all(|(blob, size)| self.store.has(blob, *size));
+        let lost = there.blobs.iter().find(|(blob, size)| !self.store.has(blob, *size));
+        if let Some((blob, size)) = lost {
+            // One of another size goes into quarantine.
+            if let Err(error) = self.store.prove(blob, *size) {
+                let task = self.store.record(key).map_or_else(|| key.to_string(), |r| r.task);
+                say!("warning: {task} is not whole and runs again: {error}");
+            }
+            return None;
+        }
         let Known { artifact, duration_s, .. } = there;
-        whole.then(|| Hit { key: key.clone(), artifact, duration_s })
+        Some(Hit { key: key.clone(), artifact, duration_s })
     }
 
     fn is_current(&self, key: &Digest, known: &Known) -> bool {
@@ -125,19 +137,25 @@ impl Index {
         Some(Known { artifact, duration_s, record, tree, blobs })
     }
 
-    /// Remembers the key last used under a task's name; writes only where it is another.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn put_latest(&self, task: &str, key: &Digest) -> io::Result<()> {
+    /// Remembers the key last used under a task's name; writes only where it is another. Only `why`
+    /// misses it: where it cannot be written, that is said once, and nobody is held up.
+    pub fn put_latest(&self, task: &str, key: &Digest) {
         if self.fresh().latest.get(task) == Some(key) {
-            return Ok(());
+            return;
         }
-        self.store.put_latest(task, key)?;
+        let written = self.store.put_latest(task, key);
         let mut fresh = self.fresh();
-        fresh.latest.insert(task.to_owned(), key.clone());
-        fresh.changed = true;
-        Ok(())
+        match written {
+            Ok(()) => {
+                fresh.latest.insert(task.to_owned(), key.clone());
+                fresh.changed = true;
+            }
+            Err(error) if !fresh.complained => {
+                fresh.complained = true;
+                say!("warning: the latest keys of tasks cannot be kept: {error}");
+            }
+            Err(_) => {}
+        }
     }
 
     /// How long a task took the last time, by its name, if the index knows.

@@ -7,18 +7,22 @@
 //! latest/ab/<name>.json     the key last used under a task's name, for `why`
 //! code/<digest>.json        code manifests, for `why`
 //! failed/<key>.log          the log of the last attempt, where it failed
-//! quarantine/               what `cache verify` found to be damaged
+//! quarantine/               what was found to be damaged
 //! index.bin, stats.bin     what `stat` said of records and project files: rebuilt when lost
 //! locks/, tmp/
 //! ```
 //!
 //! Everything is written to `tmp/` and renamed; a record is written last. A crash at any instant
-//! leaves a miss or a whole hit. Blobs are synced before they get their name, since their content is
-//! not read again; manifests and records prove themselves when they are read, and are synced where
-//! the work behind them took long: a power failure may cost trivial tasks, never a wrong hit.
+//! leaves a miss or a whole hit. Blobs are synced before they get their name; manifests and records
+//! are synced where the work behind them took long: a power failure may cost trivial tasks, never a
+//! wrong hit.
+//!
+//! Everything proves itself when it is used: a manifest and a record when they are read, a blob when
+//! it is handed to a task or published. What does not is put into quarantine, said, and made again.
 
 mod artifact;
 mod bundle;
+mod damage;
 mod files;
 mod gc;
 mod index;
@@ -30,16 +34,20 @@ mod stat;
 mod verify;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tempfile::NamedTempFile;
 
 use crate::digest::Digest;
 
+pub(crate) use artifact::is_plain;
 pub use artifact::{Entry, Tree};
 pub use bundle::{Contents, Imported};
+pub use damage::Damaged;
 pub use files::FileDigests;
 pub use gc::{Held, Plan, Policy, Swept, UseLock, now};
 pub use index::{Hit, Index};
@@ -52,7 +60,11 @@ pub use verify::{Damage, Verified};
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    proven: Arc<damage::Proven>,
 }
+
+/// The largest manifest, record or other text of the store that is read into memory.
+const LARGEST_TEXT: u64 = 256 << 20;
 
 impl Store {
     /// Opens the store in `root`, and makes it where there is none.
@@ -63,7 +75,7 @@ impl Store {
         for folder in ["objects", "trees", "records", "latest", "code", "failed", "locks", "tmp"] {
             fs::create_dir_all(root.join(folder)).map_err(|e| at(e, &root.join(folder)))?;
         }
-        Ok(Self { root: root.canonicalize()? })
+        Ok(Self { root: root.canonicalize().map_err(|e| at(e, root))?, proven: Arc::default() })
     }
 
     /// The folder it is in.
@@ -92,17 +104,13 @@ impl Store {
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let file = self.temporary(path, bytes)?;
         file.as_file().sync_all().map_err(|e| at(e, path))?;
-        file.persist(path).map_err(|e| at(e.error, path))?;
-        Ok(())
+        persist(file, path)
     }
 
-    fn temporary(&self, path: &Path, bytes: &[u8]) -> io::Result<tempfile::NamedTempFile> {
+    fn temporary(&self, path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
         let folder = path.parent().unwrap_or(&self.root);
         fs::create_dir_all(folder).map_err(|e| at(e, folder))?;
-        let mut file = tempfile::Builder::new()
-            .prefix("write-")
-            .tempfile_in(self.root.join("tmp"))
-            .map_err(|e| at(e, path))?;
+        let mut file = self.owned_file(scratch::WRITE, "")?;
         file.write_all(bytes).map_err(|e| at(e, path))?;
         Ok(file)
     }
@@ -111,8 +119,7 @@ impl Store {
     /// found out again, and what is damaged by it is seen when it is read: it is no JSON, or not what
     /// its digest says.
     pub(crate) fn write_hint(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        self.temporary(path, bytes)?.persist(path).map_err(|e| at(e.error, path))?;
-        Ok(())
+        persist(self.temporary(path, bytes)?, path)
     }
 
     fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> io::Result<()> {
@@ -125,25 +132,48 @@ impl Store {
     /// When they cannot be written.
     pub fn put(&self, bytes: &[u8]) -> io::Result<Digest> {
         let digest = Digest::of(bytes);
-        let path = self.object(&digest);
-        if !path.exists() {
-            self.write(&path, bytes)?;
+        if !self.has(&digest, bytes.len() as u64) {
+            self.write(&self.object(&digest), bytes)?;
         }
         Ok(digest)
     }
+
+    /// What `parse` makes of a file of the store. None where there is no such file; one that `parse`
+    /// refuses goes into quarantine, and that is said.
+    fn read<T>(&self, path: &Path, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Option<T> {
+        let bytes = match read_bounded(path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                say!("warning: {} cannot be read: {error}", path.display());
+                return None;
+            }
+        };
+        parse(&bytes).map_err(|what| self.set_aside(path, &what)).ok()
+    }
+
+    fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
+        self.read(path, |bytes| serde_json::from_slice(bytes).map_err(|e| e.to_string()))
+    }
 }
 
-/// Reads JSON; a file that is not there, or is damaged, is none. Damage is said on stderr, since the
-/// work behind it will be done again.
-fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let bytes = fs::read(path).ok()?;
-    match serde_json::from_slice(&bytes) {
-        Ok(value) => Some(value),
-        Err(error) => {
-            eprintln!("warning: {} is damaged and is not used: {error}", path.display());
-            None
-        }
+/// Reads a file into memory, but not any length of it.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST_TEXT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST_TEXT {
+        let what = format!("it is larger than {} MB", LARGEST_TEXT >> 20);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
+    Ok(bytes)
+}
+
+/// Gives a temporary file its name. By std's rename, as everything else that the store does: so the
+/// tests can make it fail like the rest.
+pub(crate) fn persist(file: NamedTempFile, path: &Path) -> io::Result<()> {
+    let (_open, temporary) = file.into_parts();
+    fs::rename(&temporary, path).map_err(|e| at(e, path))?;
+    temporary.keep().map(drop).map_err(|e| at(e.error, path))
 }
 
 /// Makes a rename in a folder survive a power failure.

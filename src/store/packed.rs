@@ -53,6 +53,11 @@ impl Unpacker {
         good.then_some(Self { bytes, at: SUM + 8 })
     }
 
+    /// How many entries of at least so many bytes the rest can hold, whatever it says.
+    pub fn most(&self, bytes: usize) -> usize {
+        (self.bytes.len() - self.at) / bytes
+    }
+
     fn take(&mut self, length: usize) -> Option<&[u8]> {
         let end = self.at.checked_add(length)?;
         let taken = self.bytes.get(self.at..end)?;

@@ -7,7 +7,7 @@ use std::io;
 use dissim_api::Code;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, read_json};
+use super::Store;
 use crate::digest::Digest;
 use crate::key::Description;
 
@@ -43,6 +43,16 @@ pub struct Record {
     pub metrics: BTreeMap<String, Option<f64>>,
     /// The version of dissim.
     pub dissim: String,
+    /// In the file: blake3 of the record without this. None in memory, and in the files of builds
+    /// that did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Digest>,
+}
+
+/// What every version of a record has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
 }
 
 /// The key last used under a task's name.
@@ -55,15 +65,50 @@ struct Latest {
 impl Record {
     /// The version this build writes.
     pub const VERSION: u32 = 1;
+
+    /// Reads the record of `key`; none where another version of dissim wrote it.
+    ///
+    /// # Errors
+    /// What is wrong with it: every bit of it is accounted for.
+    pub(super) fn read(bytes: &[u8], key: &Digest) -> Result<Option<Self>, String> {
+        let cannot = |error: serde_json::Error| format!("the record cannot be read: {error}");
+        let Versioned { version } = serde_json::from_slice(bytes).map_err(cannot)?;
+        if version != Self::VERSION {
+            return Ok(None);
+        }
+        let mut record: Self = serde_json::from_slice(bytes).map_err(cannot)?;
+        if record.key != *key {
+            return Err("the record is of another key".to_owned());
+        }
+        if let Some(check) = record.check.take()
+            && check != record.sum()
+        {
+            return Err("the record is not what its checksum says".to_owned());
+        }
+        // What an older build described is not hashed as this one does.
+        if record.description.version == Description::VERSION && record.description.key() != *key {
+            return Err("the record does not describe its key".to_owned());
+        }
+        Ok(Some(record))
+    }
+
+    /// The checksum that stands in the file.
+    fn sum(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).expect("a record serialises"))
+    }
+
+    /// The bytes of the file.
+    pub(super) fn sealed(&self) -> io::Result<Vec<u8>> {
+        let bare = Self { check: None, ..self.clone() };
+        Ok(serde_json::to_vec_pretty(&Self { check: Some(bare.sum()), ..bare })?)
+    }
 }
 
 impl Store {
     /// The record of a key, if there is one. Its artifact may be gone: ask [`Store::whole`].
     #[must_use]
     pub fn record(&self, key: &Digest) -> Option<Record> {
-        let record: Record = read_json(&self.sharded("records", key))?;
-        // A record under a name that is not its own was put there by accident.
-        (record.key == *key && record.version == Record::VERSION).then_some(record)
+        self.read(&self.sharded("records", key), |bytes| Record::read(bytes, key))?
     }
 
     /// Keeps a record, and that its key is the latest of its task. The artifact is there already.
@@ -72,17 +117,17 @@ impl Store {
     /// When it cannot be written.
     pub fn put_record(&self, record: &Record, code: &Code) -> io::Result<()> {
         let path = self.root.join("code").join(format!("{}.json", record.description.code));
-        if !path.exists() {
+        if self.code(&record.description.code).is_none() {
             self.write_json(&path, code)?;
         }
         // Before the record: after it, a crash would leave a hit whose task has no latest key.
         self.put_latest(&record.task, &record.key)?;
         let path = self.sharded("records", &record.key);
         if record.duration_s < SYNCED_FROM_S {
-            self.write_json(&path, record)?;
+            self.write_hint(&path, &record.sealed()?)?;
         } else {
             self.sync_artifact(&record.artifact)?;
-            self.write(&path, &serde_json::to_vec_pretty(record)?)?;
+            self.write(&path, &record.sealed()?)?;
             super::sync_folder(path.parent().unwrap_or(&path))?;
         }
         let _ = fs::remove_file(self.failed_log(&record.key));
@@ -94,7 +139,7 @@ impl Store {
     /// # Errors
     /// When it cannot be written.
     pub(crate) fn adopt(&self, record: &Record) -> io::Result<()> {
-        self.write_json(&self.sharded("records", &record.key), record)?;
+        self.write_hint(&self.sharded("records", &record.key), &record.sealed()?)?;
         self.put_latest(&record.task, &record.key)
     }
 
@@ -106,13 +151,18 @@ impl Store {
     /// The code manifest of that digest, if it is kept.
     #[must_use]
     pub fn code(&self, digest: &Digest) -> Option<Code> {
-        read_json(&self.root.join("code").join(format!("{digest}.json")))
+        self.read(&self.root.join("code").join(format!("{digest}.json")), |bytes| {
+            let code: Code = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+            let right = code.digest() == digest.as_str();
+            right.then_some(code).ok_or_else(|| "it is not what its name says".to_owned())
+        })
     }
 
     /// The key last used under a task's name.
     #[must_use]
     pub fn latest(&self, task: &str) -> Option<Digest> {
-        let latest: Latest = read_json(&self.sharded("latest", &Digest::of(task.as_bytes())))?;
+        let latest: Latest =
+            self.read_json(&self.sharded("latest", &Digest::of(task.as_bytes())))?;
         (latest.task == task).then_some(latest.key)
     }
 

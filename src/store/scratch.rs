@@ -3,21 +3,32 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use tempfile::NamedTempFile;
+
+use super::lock::left_by_the_dead;
 use super::{Store, UseLock, at};
 use crate::digest::Digest;
 
-/// A runner's own folder under `tmp/`. Its lock says that the runner is alive; the folder goes when
-/// this is dropped, or at the start of the next run.
+/// A runner's own folder under `tmp/`. A locked file beside it says that the runner is alive; both
+/// go when this is dropped, or at the start of the next run.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    _lock: File,
+    /// Goes after the folder: a folder without it is nobody's.
+    _alive: NamedTempFile,
     _in_use: UseLock,
 }
 
-const LOCK: &str = "alive";
-const PREFIX: &str = "run-";
+/// What the names of run folders begin with.
+const RUN: &str = "run-";
+/// What the file beside a run folder ends with.
+const ALIVE: &str = ".alive";
+/// What the names of files that are being written begin with.
+pub(super) const WRITE: &str = "write-";
+/// The scratch folder of a task that nobody asked for again goes after this.
+const ABANDONED: Duration = Duration::from_secs(30 * 86_400);
 
 impl RunFolder {
     /// The folder.
@@ -40,38 +51,41 @@ impl Store {
     /// When it cannot be made.
     pub fn run_folder(&self) -> io::Result<RunFolder> {
         let in_use = self.lock_for_use()?;
-        let tmp = self.root.join("tmp");
-        self.sweep(&tmp);
-        // Locked under another name first: a folder with the prefix is always locked by the living.
-        let folder = tempfile::Builder::new().prefix("new-").tempdir_in(&tmp)?.keep();
-        let lock = File::create(folder.join(LOCK)).map_err(|e| at(e, &folder))?;
-        lock.lock()?;
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let path = tmp.join(name.replacen("new-", PREFIX, 1));
-        fs::rename(&folder, &path).map_err(|e| at(e, &path))?;
-        Ok(RunFolder { path, _lock: lock, _in_use: in_use })
+        self.sweep();
+        // The file before the folder: at no instant is there a living runner's folder without it.
+        let alive = self.owned_file(RUN, ALIVE)?;
+        let path = alive.path().with_extension("");
+        fs::create_dir(&path).map_err(|e| at(e, &path))?;
+        Ok(RunFolder { path, _alive: alive, _in_use: in_use })
     }
 
-    /// Removes folders whose runner is dead, and half-written files of an hour ago.
-    fn sweep(&self, tmp: &Path) {
-        let Ok(entries) = fs::read_dir(tmp) else { return };
-        for entry in entries.flatten() {
+    /// Removes what processes left that are dead: folders, half-written files, locks, and the
+    /// scratch folders of tasks that are done. What cannot be removed is tried again by the next run.
+    fn sweep(&self) {
+        let tmp = self.root.join("tmp");
+        for entry in fs::read_dir(&tmp).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let dead = if name.starts_with(PREFIX) {
-                let lock = File::open(entry.path().join(LOCK));
-                lock.map_or(true, |file| file.try_lock().is_ok())
-            } else if name.starts_with("write-") || name.starts_with("new-") {
-                let modified = entry.metadata().and_then(|m| m.modified());
-                modified.is_ok_and(|m| m.elapsed().is_ok_and(|e| e.as_secs() > 3600))
-            } else {
-                false
-            };
-            if dead {
-                // What cannot be removed now is tried again by the next run.
-                let _ = match entry.file_type() {
-                    Ok(kind) if kind.is_dir() => fs::remove_dir_all(entry.path()),
-                    _ => fs::remove_file(entry.path()),
-                };
+            let path = entry.path();
+            if name.starts_with(WRITE) {
+                remove_if_dead(&path);
+            } else if name.starts_with(RUN) {
+                sweep_run(&tmp.join(name.trim_end_matches(ALIVE)));
+            }
+        }
+        for entry in fs::read_dir(self.root.join("locks")).into_iter().flatten().flatten() {
+            if Digest::read(entry.file_name().as_encoded_bytes()).is_some() {
+                remove_if_dead(&entry.path());
+            }
+        }
+        for entry in fs::read_dir(tmp.join("scratch")).into_iter().flatten().flatten() {
+            let Some(key) = Digest::read(entry.file_name().as_encoded_bytes()) else { continue };
+            let done = self.sharded("records", &key).exists();
+            let age =
+                entry.metadata().and_then(|m| m.modified()).ok().and_then(|m| m.elapsed().ok());
+            if (done || age.is_some_and(|age| age > ABANDONED))
+                && let Ok(Some(_lock)) = self.try_lock(&key)
+            {
+                let _ = fs::remove_dir_all(entry.path());
             }
         }
     }
@@ -85,4 +99,26 @@ impl Store {
         fs::create_dir_all(&path).map_err(|e| at(e, &path))?;
         Ok(path)
     }
+}
+
+fn remove_if_dead(path: &Path) {
+    if let Some(_held) = left_by_the_dead(path) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// Removes the folder of a run, then the file beside it, where its runner is dead.
+fn sweep_run(folder: &Path) {
+    let mut alive = folder.as_os_str().to_owned();
+    alive.push(ALIVE);
+    let alive = Path::new(&alive);
+    let _held = match File::open(alive) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        _ => match left_by_the_dead(alive) {
+            Some(held) => Some(held),
+            None => return,
+        },
+    };
+    let _ = fs::remove_dir_all(folder);
+    let _ = fs::remove_file(alive);
 }

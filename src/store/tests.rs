@@ -71,12 +71,26 @@ fn record(artifact: Digest, log: Digest) -> Record {
         log,
         metrics: [("acc".to_owned(), Some(0.1 + 0.2)), ("nan".to_owned(), None)].into(),
         dissim: "0".to_owned(),
+        check: None,
     }
 }
 
-fn truncate(path: &Path) {
+fn overwrite(path: &Path, bytes: &[u8]) {
     fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
-    fs::write(path, "x").unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+fn truncate(path: &Path) {
+    overwrite(path, b"x");
+}
+
+/// Every text that differs from `bytes` in one bit.
+fn flipped(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    (0..bytes.len() * 8).map(|bit| {
+        let mut other = bytes.to_vec();
+        other[bit / 8] ^= 1 << (bit % 8);
+        other
+    })
 }
 
 #[test]
@@ -142,13 +156,15 @@ fn a_damaged_manifest_is_a_miss_and_is_mended() {
 fn a_manifest_never_writes_outside_its_folder() {
     let fixture = Fixture::new();
     let blob = fixture.store.put(b"x").unwrap();
-    for name in ["../evil", "/evil", "a/../../evil"] {
+    for name in ["../evil", "/evil", "a/../../evil", "a/..", ".", "", "a//b", "a/./b", "a\0b"] {
         let entry = Entry { digest: blob.clone(), size: 1, executable: false };
         let tree = Tree { files: [(name.to_owned(), entry)].into() };
         let path = fixture.store.sharded("trees", &tree.digest());
         fixture.store.write(&path, &serde_json::to_vec(&tree).unwrap()).unwrap();
-        let error = fixture.restore(&tree.digest()).unwrap_err();
-        assert!(error.to_string().contains("leaves its folder"), "{error}");
+        let what = Tree::read(&fs::read(&path).unwrap(), &tree.digest()).unwrap_err();
+        assert!(what.contains("which leaves its folder"), "{what}");
+        assert!(fixture.restore(&tree.digest()).is_err(), "{name}");
+        assert!(!path.exists(), "it is in quarantine");
     }
 }
 
@@ -218,18 +234,180 @@ fn a_key_has_one_lock_and_keys_do_not_share() {
 }
 
 #[test]
-fn the_folder_of_a_dead_runner_is_swept_and_that_of_a_living_one_stays() {
+fn a_lock_excludes_and_its_file_goes_with_it() {
     let fixture = Fixture::new();
+    let key = Digest::of(b"a");
+    let inside = std::sync::atomic::AtomicUsize::new(0);
+    let order = std::sync::atomic::Ordering::SeqCst;
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut had = 0;
+                while had < 50 {
+                    let Some(lock) = fixture.store.try_lock(&key).unwrap() else { continue };
+                    assert_eq!(inside.fetch_add(1, order), 0, "two at once");
+                    std::thread::yield_now();
+                    inside.fetch_sub(1, order);
+                    drop(lock);
+                    had += 1;
+                }
+            });
+        }
+    });
+    assert!(!fixture.store.root().join("locks").join(key.as_str()).exists());
+}
+
+#[test]
+fn what_the_dead_left_is_swept_and_what_the_living_have_stays() {
+    let fixture = Fixture::new();
+    let root = fixture.store.root();
     let living = fixture.store.run_folder().unwrap();
     fs::write(living.path().join("work"), "").unwrap();
-    let dead = fixture.store.root().join("tmp/run-dead");
-    fs::create_dir_all(dead.join("deep")).unwrap();
+    let writing = fixture.store.temporary(&root.join("objects/x"), b"half").unwrap();
+    let locked = fixture.store.try_lock(&Digest::of(b"locked")).unwrap().unwrap();
+    let artifact = fixture.commit(&[("a", "1")]);
+    let record = record(artifact, fixture.store.put(b"log").unwrap());
+    fixture.store.put_record(&record, &code()).unwrap();
+    let (done, not_done) = (record.key.clone(), Digest::of(b"not done"));
+    fs::write(fixture.store.scratch(&done).unwrap().join("checkpoint"), "").unwrap();
+    fs::write(fixture.store.scratch(&not_done).unwrap().join("checkpoint"), "").unwrap();
+
+    // As a killed runner leaves them: nobody holds a lock on any of them.
+    let dead = ["tmp/run-dead/deep", "tmp/run-other"].map(|p| root.join(p));
+    dead.iter().for_each(|path| fs::create_dir_all(path).unwrap());
+    let files = ["tmp/run-dead.alive", "tmp/run-lonely.alive", "tmp/write-dead"];
+    let lock = format!("locks/{}", Digest::of(b"dead"));
+    let files: Vec<_> = files.iter().chain([&lock.as_str()]).map(|p| root.join(p)).collect();
+    files.iter().for_each(|path| fs::write(path, "").unwrap());
+
     let next = fixture.store.run_folder().unwrap();
-    assert!(!dead.exists());
-    assert!(living.path().join("work").exists());
+    for path in dead.iter().chain(&files) {
+        assert!(!path.exists(), "{}", path.display());
+    }
+    assert!(!root.join("tmp/run-dead").exists());
+    assert!(living.path().join("work").exists() && writing.path().exists());
+    assert!(fixture.store.try_lock(&Digest::of(b"locked")).unwrap().is_none());
+    assert!(!root.join("tmp/scratch").join(done.as_str()).exists(), "its record is written");
+    assert!(root.join("tmp/scratch").join(not_done.as_str()).join("checkpoint").exists());
+
     let path = next.path().to_path_buf();
-    drop(next);
+    drop((next, living, writing, locked));
     assert!(!path.exists());
+    let left: Vec<_> =
+        fs::read_dir(root.join("tmp")).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left, ["scratch"]);
+    let left: Vec<_> =
+        fs::read_dir(root.join("locks")).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left, ["use"]);
+}
+
+#[test]
+fn a_flipped_bit_is_found_when_the_blob_is_used_and_the_next_commit_mends_it() {
+    let fixture = Fixture::new();
+    let files = [("a", "long text"), ("b", "more text")];
+    let artifact = fixture.commit(&files);
+    let tree = fixture.store.tree(&artifact).unwrap();
+    let blob = fixture.store.object(&tree.files["a"].digest);
+    // Another process: this one has seen the blob whole.
+    let store = Store::open(fixture.store.root()).unwrap();
+    overwrite(&blob, b"lonG text");
+    assert!(store.whole(&artifact).is_some(), "its size says nothing");
+    let error = store.materialise(&artifact, &fixture.output(&[])).unwrap_err();
+    let damaged = Damaged::of(&error).unwrap();
+    assert_eq!(damaged.what, "its 9 bytes are not what its name says");
+    assert_eq!(
+        fs::read(store.root().join("quarantine").join(&damaged.path)).unwrap(),
+        b"lonG text"
+    );
+    assert!(store.whole(&artifact).is_none(), "a miss now");
+    let error = store.materialise(&artifact, &fixture.output(&[])).unwrap_err();
+    assert_eq!(Damaged::of(&error).unwrap().what, "it is gone from the store");
+    assert_eq!(fixture.commit(&files), artifact);
+    fixture.restore(&artifact).unwrap();
+    // Damaged bytes never stand in for good ones that would have the same name.
+    overwrite(&blob, b"lonG text");
+    assert_eq!(store.commit(&fixture.output(&files)).unwrap(), artifact);
+    assert_eq!(fs::read(&blob).unwrap(), b"long text");
+    overwrite(&blob, b"lonG text");
+    assert_eq!(store.put(b"long text").unwrap(), tree.files["a"].digest);
+    assert_eq!(fs::read(&blob).unwrap(), b"long text");
+}
+
+#[test]
+fn swapped_blobs_are_both_found() {
+    let fixture = Fixture::new();
+    let (one, two) = (fixture.commit(&[("a", "one")]), fixture.commit(&[("a", "two")]));
+    let blob =
+        |artifact| fixture.store.object(&fixture.store.tree(artifact).unwrap().files["a"].digest);
+    let (a, b) = (blob(&one), blob(&two));
+    let aside = fixture.folder.path().join("aside");
+    fs::rename(&a, &aside).unwrap();
+    fs::rename(&b, &a).unwrap();
+    fs::rename(&aside, &b).unwrap();
+    for artifact in [one, two] {
+        let error = fixture.restore(&artifact).unwrap_err();
+        assert_eq!(Damaged::of(&error).unwrap().what, "its 3 bytes are not what its name says");
+    }
+}
+
+#[test]
+fn no_flipped_bit_of_a_record_or_a_manifest_changes_what_is_read() {
+    let fixture = Fixture::new();
+    let artifact = fixture.commit(&[("a", "1"), ("deep/b", "2")]);
+    let record = record(artifact.clone(), fixture.store.put(b"log").unwrap());
+    fixture.store.put_record(&record, &code()).unwrap();
+    let bytes = fs::read(fixture.store.sharded("records", &record.key)).unwrap();
+    assert_eq!(Record::read(&bytes, &record.key), Ok(Some(record.clone())));
+    for other in flipped(&bytes) {
+        let read = Record::read(&other, &record.key);
+        let good = matches!(&read, Err(_) | Ok(None)) || read == Ok(Some(record.clone()));
+        assert!(good, "{}", String::from_utf8_lossy(&other));
+    }
+    for length in 0..bytes.len() {
+        assert!(Record::read(&bytes[..length], &record.key).is_err(), "cut to {length} bytes");
+    }
+    // A whole record that is another one's.
+    assert!(Record::read(&bytes, &Digest::of(b"other")).is_err());
+
+    let bytes = fs::read(fixture.store.sharded("trees", &artifact)).unwrap();
+    let tree = Tree::read(&bytes, &artifact).unwrap();
+    for other in flipped(&bytes) {
+        let read = Tree::read(&other, &artifact);
+        assert!(read.is_err() || read.as_ref() == Ok(&tree), "{}", String::from_utf8_lossy(&other));
+    }
+    for length in 0..bytes.len() {
+        assert!(Tree::read(&bytes[..length], &artifact).is_err(), "cut to {length} bytes");
+    }
+}
+
+#[test]
+fn what_another_version_wrote_is_a_miss_and_no_damage() {
+    let fixture = Fixture::new();
+    let record = record(fixture.commit(&[("a", "1")]), fixture.store.put(b"log").unwrap());
+    fixture.store.put_record(&record, &code()).unwrap();
+    let path = fixture.store.sharded("records", &record.key);
+    let text = fs::read_to_string(&path).unwrap();
+    let newer = text.replacen("\"version\": 1", "\"version\": 2, \"new_field\": true", 1);
+    fs::write(&path, &newer).unwrap();
+    assert!(fixture.store.record(&record.key).is_none());
+    assert_eq!(fs::read_to_string(&path).unwrap(), newer, "left alone");
+    // What was written before there were checksums is read.
+    let older = serde_json::to_vec(&record).unwrap();
+    assert_eq!(Record::read(&older, &record.key), Ok(Some(record)));
+}
+
+#[test]
+fn a_packed_file_that_promises_too_much_allocates_nothing() {
+    let fixture = Fixture::new();
+    let mut packer = packed::Packer::default();
+    packer.number(u64::MAX);
+    fs::write(fixture.store.root().join("index.bin"), packer.seal(1)).unwrap();
+    let mut packer = packed::Packer::default();
+    packer.number(u64::MAX);
+    packer.number(u64::MAX);
+    fs::write(fixture.store.root().join("stats.bin"), packer.seal(1)).unwrap();
+    assert!(fixture.store.index().look_up(&Digest::of(b"x")).is_none());
+    assert_eq!(fixture.store.file_digests().hashed(), 0);
 }
 
 #[test]

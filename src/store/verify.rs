@@ -1,17 +1,16 @@
 //! Reads the whole store and puts aside what is not what its name says.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+use dissim_api::Code;
 use walkdir::WalkDir;
 
-use super::{Record, Store, Tree, artifact, at};
+use super::{Record, Store, Tree, artifact, read_bounded};
 use crate::digest::Digest;
-use crate::key::Description;
 
 /// A file of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,11 +89,12 @@ impl Store {
         verified.bytes = blobs.iter().map(|b| b.size).sum();
         let mut damage = check_all(&blobs, &blob_damage);
         damage.extend(check_all(&self.files_of("trees")?, &tree_damage));
+        damage.extend(check_all(&self.files_of("code")?, &code_damage));
         let records = self.files_of("records")?;
         verified.records = records.len();
         damage.extend(check_all(&records, &record_damage));
         for (path, what) in damage {
-            let relative = path.strip_prefix(&self.root).unwrap_or(&path).to_path_buf();
+            let relative = self.relative(&path);
             self.quarantine(&path, &relative)?;
             verified.damage.push(Damage { path: relative, what });
         }
@@ -112,14 +112,6 @@ impl Store {
     pub fn disk_use(&self) -> io::Result<(usize, u64)> {
         let files = self.files_of("")?;
         Ok((files.len(), files.iter().map(|file| file.size).sum()))
-    }
-
-    /// Moves a file out of the way, where somebody can still look at it.
-    fn quarantine(&self, path: &Path, relative: &Path) -> io::Result<()> {
-        let target = self.root.join("quarantine").join(relative);
-        let folder = target.parent().unwrap_or(&self.root);
-        fs::create_dir_all(folder).map_err(|e| at(e, folder))?;
-        fs::rename(path, &target).map_err(|e| at(e, path))
     }
 }
 
@@ -156,27 +148,26 @@ fn blob_damage(file: &Stored) -> Option<String> {
 }
 
 fn tree_damage(file: &Stored) -> Option<String> {
-    let read = fs::read(&file.path);
-    match read.and_then(|bytes| Ok(serde_json::from_slice::<Tree>(&bytes)?)) {
-        Ok(tree) if file.digest.as_ref() == Some(&tree.digest()) => None,
-        Ok(_) => Some("the manifest is not what its name says".to_owned()),
+    let Some(named) = &file.digest else { return Some("its name is no digest".to_owned()) };
+    match read_bounded(&file.path) {
+        Ok(bytes) => Tree::read(&bytes, named).err(),
         Err(error) => Some(format!("the manifest cannot be read: {error}")),
     }
 }
 
+fn code_damage(file: &Stored) -> Option<String> {
+    let named = file.digest.as_ref().map(Digest::as_str);
+    match read_bounded(&file.path).and_then(|b| Ok(serde_json::from_slice::<Code>(&b)?)) {
+        Ok(code) if named == Some(code.digest().as_str()) => None,
+        Ok(_) => Some("the code manifest is not what its name says".to_owned()),
+        Err(error) => Some(format!("the code manifest cannot be read: {error}")),
+    }
+}
+
 fn record_damage(file: &Stored) -> Option<String> {
-    let read = fs::read(&file.path);
-    match read.and_then(|bytes| Ok(serde_json::from_slice::<Record>(&bytes)?)) {
-        Ok(record) if record.version != Record::VERSION => None,
-        Ok(record) if file.digest.as_ref() != Some(&record.key) => {
-            Some("the record is of another key".to_owned())
-        }
-        // What an older build described is not hashed as this one does.
-        Ok(record) if record.description.version != Description::VERSION => None,
-        Ok(record) if record.description.key() != record.key => {
-            Some("the record does not describe its key".to_owned())
-        }
-        Ok(_) => None,
+    let Some(named) = &file.digest else { return Some("its name is no digest".to_owned()) };
+    match read_bounded(&file.path) {
+        Ok(bytes) => Record::read(&bytes, named).err(),
         Err(error) => Some(format!("the record cannot be read: {error}")),
     }
 }

@@ -55,6 +55,11 @@ impl Project {
         project
     }
 
+    /// A project without a store.
+    pub fn empty() -> Self {
+        Self { folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap() }
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -110,7 +115,7 @@ fn fetched() -> &'static Path {
 }
 
 /// Hard-links every file of a store into a new one; what runs leave behind stays behind.
-fn link_tree(from: &Path, to: &Path) {
+pub fn link_tree(from: &Path, to: &Path) {
     for entry in WalkDir::new(from) {
         let entry = entry.unwrap();
         let relative = entry.path().strip_prefix(from).unwrap();

@@ -24,7 +24,7 @@ use rayon::prelude::*;
 use super::RunOptions;
 use super::local::Executor;
 use super::process::Cancel;
-use super::worker::{Finished, Job, Laid, Message, Outcome, Tried};
+use super::worker::{Begun, Finished, Job, Laid, Message, Outcome, Tried};
 use crate::graph::TaskId;
 use crate::remote::{Claimed, Remote};
 use crate::store::{KeyLock, Store};
@@ -220,7 +220,7 @@ impl<'a> Server<'a> {
                     && let Some(spec) = job.laid_before()
                 {
                     // Its claim is that of the runner that died; a new one is made in time.
-                    let laid = Laid::new(spec, lock, None);
+                    let laid = job.taken_up(spec, lock);
                     self.out.push(Out { job, laid, id, state: String::new(), gone: None });
                     return;
                 }
@@ -246,11 +246,12 @@ impl<'a> Server<'a> {
                 }
             };
             let cpus = script::cpus(&self.cluster.settings, job.policy());
-            let laid = job
-                .lay_out(lock, claim)
-                .and_then(|laid| job::order(job.folder(), job.policy(), cpus).map(|()| laid));
-            match laid {
-                Ok(laid) => self.laid.push((job, laid)),
+            match job.lay_out(lock, claim) {
+                Ok(Begun::Laid(laid)) => match job::order(job.folder(), job.policy(), cpus) {
+                    Ok(()) => self.laid.push((job, *laid)),
+                    Err(error) => self.over(&job, Outcome::Failed(error.to_string())),
+                },
+                Ok(Begun::Over(outcome)) => self.over(&job, outcome),
                 Err(error) => self.over(&job, Outcome::Failed(error.to_string())),
             }
         }

@@ -10,6 +10,8 @@ use flate2::bufread::GzDecoder;
 
 /// Largest file taken out of an archive; the largest that is wanted has 47 MB.
 const LARGEST: u64 = 64 << 20;
+/// The most bytes that are unpacked to look for them.
+const LARGEST_ARCHIVE: u64 = 2 << 30;
 
 /// Unpacks the files named in `wanted`, wherever they are in a `.tar.gz`, into `folder`.
 ///
@@ -21,7 +23,8 @@ pub(crate) fn unpack_tar_gz(
     folder: &Path,
 ) -> Result<(), StageError> {
     let file = BufReader::new(File::open(archive).or_fail("cannot read", archive)?);
-    unpack_tar(GzDecoder::new(file), archive, wanted, folder)
+    // A few kilobytes can unpack to terabytes: what follows the limit is cut off.
+    unpack_tar(GzDecoder::new(file).take(LARGEST_ARCHIVE), archive, wanted, folder)
 }
 
 /// Unpacks the files named in `wanted`, wherever they are in a `.deb`, into `folder`.

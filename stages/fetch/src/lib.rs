@@ -14,6 +14,8 @@ mod cifar;
 mod decode;
 mod download;
 mod facts;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod idx;
 mod sources;
 
