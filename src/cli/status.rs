@@ -3,9 +3,12 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::{Cli, Result, Selection, print, print_json};
+use super::{Cli, Result, Selection, print, print_json, units};
+use crate::execute;
+use crate::graph::Study;
 use crate::plan::{Planner, State};
 use crate::registry::Registry;
+use crate::store::{Store, now};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -52,6 +55,7 @@ pub(super) fn status(cli: &Cli, args: &StatusArgs, registry: &Registry) -> Resul
     if args.json {
         return print_json(&rows);
     }
+    let busy = busy(&study, &store)?;
     let width = rows.iter().map(|r| r.stage.len()).max().unwrap_or(0).max("stage".len());
     let mut text = format!(
         "{:width$}  {:>6} {:>6} {:>6} {:>8} {:>7}\n",
@@ -66,7 +70,29 @@ pub(super) fn status(cli: &Cli, args: &StatusArgs, registry: &Registry) -> Resul
         total.waiting += row.waiting;
         total.failed += row.failed;
     }
-    print(&(text + &line(&total, width)))
+    print(&(text + &line(&total, width) + &busy))
+}
+
+/// Who computes what: jobs of a cluster, and claims in the shared store.
+fn busy(study: &Study, store: &Store) -> Result<String> {
+    let mut text = String::new();
+    for (task, job) in execute::slurm_jobs(store)? {
+        text += &format!("computing  {task}: job {job} of Slurm\n");
+    }
+    if let Some(remote) = super::remote::of(study, store)? {
+        match remote.claims() {
+            Ok(claims) => {
+                for (_, claim) in claims {
+                    let age = units::age(now().saturating_sub(claim.since));
+                    text += &format!("computing  {}: {}, for {age}\n", claim.task, claim.by);
+                }
+            }
+            Err(why) => {
+                say!("warning: {} does not say who computes what: {why}", remote.address())
+            }
+        }
+    }
+    Ok(text)
 }
 
 fn line(row: &Row, width: usize) -> String {

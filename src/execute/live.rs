@@ -116,6 +116,11 @@ impl Console for Live {
         self.write();
     }
 
+    fn elsewhere(&mut self, task: &str, _: &str) {
+        self.activity.running.remove(task);
+        self.write();
+    }
+
     fn log(&mut self, _: &str, _: &str) {}
 
     fn cancelled(&mut self, task: &str) {

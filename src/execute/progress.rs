@@ -1,6 +1,6 @@
 //! What a person sees while tasks run: bars on a terminal, plain lines elsewhere.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use dissim_api::Progress;
@@ -22,6 +22,8 @@ pub trait Console {
     fn failed(&mut self, task: &str, why: &str);
     /// A task failed, and is tried again after so many seconds.
     fn retried(&mut self, task: &str, why: &str, wait_s: f64);
+    /// Somebody else computes a task; the run waits for what comes of that.
+    fn elsewhere(&mut self, task: &str, who: &str);
     /// The log of a task, where all logs were asked for.
     fn log(&mut self, task: &str, text: &str);
     /// A task was stopped by a signal.
@@ -85,6 +87,10 @@ impl Console for Several {
         self.0.iter_mut().for_each(|c| c.retried(task, why, wait_s));
     }
 
+    fn elsewhere(&mut self, task: &str, who: &str) {
+        self.0.iter_mut().for_each(|c| c.elsewhere(task, who));
+    }
+
     fn log(&mut self, task: &str, text: &str) {
         self.0.iter_mut().for_each(|c| c.log(task, text));
     }
@@ -103,6 +109,8 @@ impl Console for Several {
 pub struct Plain {
     tasks: usize,
     finished: usize,
+    /// Tasks that were said to be computed elsewhere.
+    elsewhere: BTreeSet<String>,
 }
 
 impl Console for Plain {
@@ -115,7 +123,9 @@ impl Console for Plain {
     }
 
     fn started(&mut self, task: &str) {
-        say!("      start {task}");
+        if !self.elsewhere.contains(task) {
+            say!("      start {task}");
+        }
     }
 
     fn progress(&mut self, _: &str, _: &Progress) {}
@@ -131,6 +141,12 @@ impl Console for Plain {
 
     fn retried(&mut self, task: &str, why: &str, wait_s: f64) {
         say!("{}", retry_line(task, why, wait_s));
+    }
+
+    fn elsewhere(&mut self, task: &str, who: &str) {
+        if self.elsewhere.insert(task.to_owned()) {
+            say!("      waits {task}: {who} computes it");
+        }
     }
 
     fn log(&mut self, task: &str, text: &str) {
@@ -212,6 +228,10 @@ impl Console for Fancy {
     fn retried(&mut self, task: &str, why: &str, wait_s: f64) {
         self.remove(task);
         let _ = self.bars.println(retry_line(task, why, wait_s));
+    }
+
+    fn elsewhere(&mut self, task: &str, _: &str) {
+        self.remove(task);
     }
 
     fn log(&mut self, task: &str, text: &str) {

@@ -10,7 +10,7 @@ use crate::policy::{Policy, Resources, Retry};
 pub(super) const KEYS: [&str; 3] = ["retry", "timeout", "resources"];
 const SECONDS: [(&str, f64); 5] =
     [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
-const BYTES: [(&str, f64); 7] = [
+pub(super) const BYTES: [(&str, f64); 7] = [
     ("KiB", 1024.0),
     ("MiB", 1_048_576.0),
     ("GiB", 1_073_741_824.0),
@@ -65,7 +65,7 @@ fn resources(key: &Key, node: &Node, errors: &mut Vec<PipelineError>) -> Resourc
     resources
 }
 
-fn count(key: &Key, node: &Node, least: u32, errors: &mut Vec<PipelineError>) -> u32 {
+pub(super) fn count(key: &Key, node: &Node, least: u32, errors: &mut Vec<PipelineError>) -> u32 {
     match node.data {
         Data::Int(n) if (i64::from(least)..=1000).contains(&n) => n as u32,
         _ => {
@@ -75,7 +75,11 @@ fn count(key: &Key, node: &Node, least: u32, errors: &mut Vec<PipelineError>) ->
     }
 }
 
-fn duration(key: &Key, node: &Node, errors: &mut Vec<PipelineError>) -> Option<Duration> {
+pub(super) fn duration(
+    key: &Key,
+    node: &Node,
+    errors: &mut Vec<PipelineError>,
+) -> Option<Duration> {
     let seconds = measure(node, &SECONDS).filter(|s| *s > 0.0 && *s <= LONGEST_S);
     if seconds.is_none() {
         wrong(key, node, "a duration, such as `90s`, `30m` or `2h`", errors);
@@ -84,7 +88,7 @@ fn duration(key: &Key, node: &Node, errors: &mut Vec<PipelineError>) -> Option<D
 }
 
 /// A number with a unit, or a number alone in the base unit.
-fn measure(node: &Node, units: &[(&str, f64)]) -> Option<f64> {
+pub(super) fn measure(node: &Node, units: &[(&str, f64)]) -> Option<f64> {
     let value = match &node.data {
         Data::Int(n) => *n as f64,
         Data::Float(n) => *n,

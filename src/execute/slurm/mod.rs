@@ -1,0 +1,523 @@
+//! Tasks as jobs of a Slurm cluster that shares this file system.
+//!
+//! Slurm schedules; this only submits job arrays, looks how they stand, and keeps what they made. One
+//! thread owns all of it. A task is laid out in `cache/jobs/<key>/`, which outlives the runner: a
+//! runner that died finds there, when it is started anew, which job has a task and how it ended.
+
+mod client;
+mod job;
+mod script;
+mod settings;
+mod state;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use dissim_api::{Progress, TaskSpec};
+use rayon::prelude::*;
+
+use super::RunOptions;
+use super::local::Executor;
+use super::process::Cancel;
+use super::worker::{Begun, Finished, Job, Laid, Message, Outcome, Tried};
+use crate::graph::TaskId;
+use crate::remote::{Claimed, Remote};
+use crate::store::{KeyLock, Store};
+use client::Why;
+pub use job::serve_job;
+pub use settings::Settings;
+use state::{JobId, Meaning, Standing};
+
+/// Tasks that become ready within this time of each other go out together.
+const GATHER: Duration = Duration::from_millis(300);
+/// But the first of them waits no longer than this.
+const GATHER_MOST: Duration = Duration::from_secs(2);
+/// How often the folders of jobs are looked at,
+const LOOK: Duration = Duration::from_millis(500);
+/// and the share of that time for each: a file server is asked for no more than 10,000 a second.
+const LOOK_EACH: Duration = Duration::from_micros(100);
+/// How long a result may take to show on this machine after its job has ended.
+const LAG: Duration = Duration::from_secs(20);
+/// How often a task is submitted again for what the cluster did.
+const AGAIN: u32 = 5;
+/// How long Slurm is left alone when it does not answer a submission.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// What becomes of the jobs when the run is interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnInterrupt {
+    /// They go on; the next run takes up what they made.
+    Leave,
+    /// They are cancelled.
+    Cancel,
+}
+
+/// How a cluster is used in a run.
+#[derive(Clone)]
+pub struct Cluster {
+    /// `executors: { slurm: .. }`.
+    pub settings: Settings,
+    /// Asked once, with the number of jobs that are out, when the run was interrupted.
+    pub on_interrupt: Arc<dyn Fn(usize) -> OnInterrupt + Send + Sync>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.settings.fmt(f)
+    }
+}
+
+/// The executor of a cluster: hands tasks to the thread that [`serve`]s them.
+pub(super) struct Slurm<'a>(pub Sender<Vec<Job<'a>>>);
+
+impl<'a> Executor<'a> for Slurm<'a> {
+    fn launch(&mut self, jobs: Vec<Job<'a>>) {
+        if !jobs.is_empty() {
+            // The other side goes only after this one.
+            let _ = self.0.send(jobs);
+        }
+    }
+}
+
+/// Where the folder of a task's job is.
+pub(super) fn folder(store: &Store, key: &crate::digest::Digest) -> PathBuf {
+    store.root().join("jobs").join(key.as_str())
+}
+
+/// A task whose job Slurm has.
+struct Out<'a> {
+    job: Job<'a>,
+    laid: Laid,
+    id: JobId,
+    state: String,
+    /// Since when its job is not in the queue any more.
+    gone: Option<Instant>,
+}
+
+/// The thread that owns the jobs of a run.
+pub(super) struct Server<'a> {
+    cluster: &'a Cluster,
+    store: &'a Store,
+    /// The shared store, where claims are made in it.
+    remote: Option<&'a Remote>,
+    program: PathBuf,
+    cancel: &'a Cancel,
+    sender: Sender<Message>,
+    /// Wait for the lock of their key, which another runner holds.
+    blocked: Vec<Job<'a>>,
+    /// Locked, to be claimed and laid out.
+    locked: Vec<(Job<'a>, KeyLock)>,
+    /// Laid out, to be submitted.
+    laid: Vec<(Job<'a>, Laid)>,
+    out: Vec<Out<'a>>,
+    again: HashMap<TaskId, u32>,
+    /// When Slurm may be asked to submit again.
+    submit_from: Instant,
+    looked: Instant,
+    polled: Instant,
+    told_silent: bool,
+}
+
+impl<'a> Server<'a> {
+    pub fn new(
+        cluster: &'a Cluster,
+        store: &'a Store,
+        options: &'a RunOptions,
+        cancel: &'a Cancel,
+        sender: Sender<Message>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            cluster,
+            store,
+            remote: options.remote.as_deref().filter(|remote| remote.is_written()),
+            program: options.program.clone(),
+            cancel,
+            sender,
+            blocked: Vec::new(),
+            locked: Vec::new(),
+            laid: Vec::new(),
+            out: Vec::new(),
+            again: HashMap::new(),
+            submit_from: now,
+            looked: now,
+            polled: now,
+            told_silent: false,
+        }
+    }
+
+    /// Serves until the run is over and nothing is out.
+    pub fn serve(mut self, jobs: &Receiver<Vec<Job<'a>>>) {
+        let mut open = true;
+        while open || self.holds_any() {
+            open &= self.gather(jobs);
+            if self.cancel.requested() {
+                self.interrupted();
+                continue;
+            }
+            let blocked = std::mem::take(&mut self.blocked);
+            blocked.into_iter().for_each(|job| self.begin(job));
+            self.claim();
+            if Instant::now() >= self.submit_from {
+                self.submit();
+            }
+            if self.looked.elapsed() >= LOOK.max(LOOK_EACH * self.out.len() as u32) {
+                self.collect();
+                self.looked = Instant::now();
+            }
+            if self.polled.elapsed() >= self.cluster.settings.poll {
+                self.poll();
+                self.claim_taken_up();
+                self.polled = Instant::now();
+            }
+        }
+    }
+
+    fn holds_any(&self) -> bool {
+        !(self.blocked.is_empty()
+            && self.locked.is_empty()
+            && self.laid.is_empty()
+            && self.out.is_empty())
+    }
+
+    /// Takes in what became ready; false when no more will come.
+    fn gather(&mut self, jobs: &Receiver<Vec<Job<'a>>>) -> bool {
+        let first = Instant::now();
+        let mut wait = LOOK;
+        loop {
+            match jobs.recv_timeout(wait) {
+                Ok(more) => {
+                    more.into_iter().for_each(|job| self.begin(job));
+                    if first.elapsed() > GATHER_MOST {
+                        return true;
+                    }
+                    wait = GATHER;
+                }
+                Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Disconnected) => {
+                    if self.holds_any() {
+                        std::thread::sleep(LOOK);
+                    }
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Takes the lock of a task's key; lays the task out, or takes up the job that has it.
+    fn begin(&mut self, job: Job<'a>) {
+        match job.try_begin() {
+            Err(error) => self.over(&job, Outcome::Failed(error.to_string())),
+            Ok(Tried::Over(outcome)) => self.over(&job, outcome),
+            Ok(Tried::Busy) => self.blocked.push(job),
+            Ok(Tried::Locked(lock)) => {
+                if let Some(id) = job::sent(job.folder())
+                    && let Some(spec) = job.laid_before()
+                {
+                    // Its claim is that of the runner that died; a new one is made in time.
+                    let laid = job.taken_up(spec, lock);
+                    self.out.push(Out { job, laid, id, state: String::new(), gone: None });
+                    return;
+                }
+                self.locked.push((job, lock));
+            }
+        }
+    }
+
+    /// Claims what is locked, and lays it out.
+    fn claim(&mut self) {
+        let locked = std::mem::take(&mut self.locked);
+        let keys: Vec<_> = locked.iter().map(|(job, _)| job.to_claim()).collect();
+        let claimed: Vec<Claimed> = match self.remote {
+            Some(remote) if !keys.is_empty() => remote.claim_all(&keys),
+            _ => keys.iter().map(|_| Claimed::Unknown).collect(),
+        };
+        for ((job, lock), claimed) in locked.into_iter().zip(claimed) {
+            let claim = match job.claimed(claimed) {
+                Ok(claim) => claim,
+                Err(outcome) => {
+                    self.over(&job, *outcome);
+                    continue;
+                }
+            };
+            let cpus = script::cpus(&self.cluster.settings, job.policy());
+            match job.lay_out(lock, claim) {
+                Ok(Begun::Laid(laid)) => match job::order(job.folder(), job.policy(), cpus) {
+                    Ok(()) => self.laid.push((job, *laid)),
+                    Err(error) => self.over(&job, Outcome::Failed(error.to_string())),
+                },
+                Ok(Begun::Over(outcome)) => self.over(&job, outcome),
+                Err(error) => self.over(&job, Outcome::Failed(error.to_string())),
+            }
+        }
+    }
+
+    /// Claims the keys of jobs that were taken up from a runner that died, once its claim is dead.
+    fn claim_taken_up(&mut self) {
+        let Some(remote) = self.remote else { return };
+        let mut bare: Vec<&mut Out<'a>> =
+            self.out.iter_mut().filter(|out| out.laid.claim.is_none()).collect();
+        let keys: Vec<_> = bare.iter().map(|out| out.job.to_claim()).collect();
+        if keys.is_empty() {
+            return;
+        }
+        for (out, claimed) in bare.iter_mut().zip(remote.claim_all(&keys)) {
+            if let Claimed::Ours(claim) = claimed {
+                out.laid.claim = Some(claim);
+            }
+        }
+    }
+
+    /// Submits what is laid out: an array for each stage, or more where it would be too long.
+    fn submit(&mut self) {
+        let mut stages: BTreeMap<usize, Vec<(Job<'a>, Laid)>> = BTreeMap::new();
+        for (job, laid) in self.laid.drain(..) {
+            stages.entry(job.stage()).or_default().push((job, laid));
+        }
+        let most = self.cluster.settings.array.max(1) as usize;
+        for (_, mut tasks) in stages {
+            while !tasks.is_empty() {
+                let rest = tasks.split_off(tasks.len().min(most));
+                self.submit_array(std::mem::replace(&mut tasks, rest));
+            }
+        }
+    }
+
+    fn submit_array(&mut self, tasks: Vec<(Job<'a>, Laid)>) {
+        match self.sbatch(&tasks) {
+            Ok(array) => {
+                for (index, (job, laid)) in tasks.into_iter().enumerate() {
+                    let id = JobId { array, index: index as u32 };
+                    if let Err(error) = job::note_sent(job.folder(), id) {
+                        say!("warning: job {id} could not be noted: {error}");
+                    }
+                    self.out.push(Out { job, laid, id, state: String::new(), gone: None });
+                }
+            }
+            Err(Why::Silent(what)) => {
+                self.tell_silent(&what);
+                self.submit_from = Instant::now() + BUSY;
+                self.laid.extend(tasks);
+            }
+            Err(Why::Refused(what)) => {
+                for (job, _) in tasks {
+                    self.over(&job, Outcome::Failed(what.clone()));
+                }
+            }
+        }
+    }
+
+    fn sbatch(&self, tasks: &[(Job<'a>, Laid)]) -> Result<u64, Why> {
+        let (first, _) = &tasks[0];
+        let refused =
+            |e: io::Error| Why::Refused(format!("the job array could not be written: {e}"));
+        let arrays = self.store.root().join("jobs").join("arrays");
+        fs::create_dir_all(&arrays).map_err(refused)?;
+        let folder =
+            tempfile::Builder::new().prefix("array-").tempdir_in(&arrays).map_err(refused)?.keep();
+        let list: String =
+            tasks.iter().map(|(job, _)| format!("{}\n", job.folder().display())).collect();
+        fs::write(folder.join("list"), list).map_err(refused)?;
+        let text = script::script(&self.cluster.settings, &self.program, &folder.join("list"));
+        fs::write(folder.join("script"), text).map_err(refused)?;
+        let name = format!("dissim-{}", first.stage_name());
+        let arguments =
+            script::arguments(&self.cluster.settings, first.policy(), &name, tasks.len(), &folder);
+        client::submit(arguments, &folder.join("script"))
+    }
+
+    /// Keeps what jobs left, wherever Slurm believes them to be.
+    fn collect(&mut self) {
+        let (ended, out): (Vec<_>, Vec<_>) = std::mem::take(&mut self.out)
+            .into_par_iter()
+            .map(|out| (job::ended(out.job.folder()), out))
+            .partition_map(|(ended, out)| match ended {
+                Some(finished) => rayon::iter::Either::Left((finished, out)),
+                None => rayon::iter::Either::Right(out),
+            });
+        self.out = out;
+        let outcomes: Vec<_> = ended
+            .into_par_iter()
+            .map(|(finished, Out { job, laid, .. })| {
+                let outcome = job.end(laid, finished);
+                (job, outcome.unwrap_or_else(|e| Outcome::Failed(e.to_string())))
+            })
+            .collect();
+        for (job, outcome) in outcomes {
+            self.over(&job, outcome);
+        }
+    }
+
+    /// Asks Slurm how the jobs stand.
+    fn poll(&mut self) {
+        if self.out.is_empty() {
+            return;
+        }
+        let ids: Vec<JobId> = self.out.iter().map(|out| out.id).collect();
+        let queue = match client::queue(&ids) {
+            Ok(queue) => queue,
+            Err(Why::Silent(what) | Why::Refused(what)) => return self.tell_silent(&what),
+        };
+        self.told_silent = false;
+        let now = Instant::now();
+        for out in &mut self.out {
+            match queue.get(&out.id) {
+                Some(standing) => {
+                    out.gone = None;
+                    if out.state != standing.state {
+                        out.state.clone_from(&standing.state);
+                        tell_state(&self.sender, out, standing);
+                    }
+                }
+                None => drop(out.gone.get_or_insert(now)),
+            }
+        }
+        self.bury();
+    }
+
+    /// Jobs that are gone and left no word: why?
+    fn bury(&mut self) {
+        let gone: Vec<JobId> =
+            self.out.iter().filter(|out| out.gone.is_some()).map(|out| out.id).collect();
+        if gone.is_empty() {
+            return;
+        }
+        let past = client::past(&gone);
+        let mut left = Vec::new();
+        for out in std::mem::take(&mut self.out) {
+            let Some(since) = out.gone else {
+                left.push(out);
+                continue;
+            };
+            let limit = self.cluster.settings.time.map(|t| super::seconds(t.as_secs_f64()));
+            let meaning = past.get(&out.id).map(|standing| standing.meaning(limit.as_deref()));
+            match meaning {
+                Some(Meaning::Failed(why)) => self.failed(out, &why),
+                Some(Meaning::Again(why)) => self.once_more(out, &why),
+                // Its result may still be on its way through the file system.
+                Some(Meaning::Completed | Meaning::Alive) | None if since.elapsed() < LAG => {
+                    left.push(out)
+                }
+                Some(Meaning::Completed) => {
+                    self.failed(out, "its job says that it is done, and left no result");
+                }
+                Some(Meaning::Alive) | None => {
+                    self.once_more(out, "its job is gone, and Slurm does not know how it ended");
+                }
+            }
+        }
+        self.out.extend(left);
+    }
+
+    fn failed(&mut self, out: Out<'a>, why: &str) {
+        // A result that came at the last moment is a result.
+        let finished = job::ended(out.job.folder())
+            .unwrap_or_else(|| Finished::lost(why, job::log(out.job.folder())));
+        let outcome = out.job.end(out.laid, finished);
+        self.over(&out.job, outcome.unwrap_or_else(|e| Outcome::Failed(e.to_string())));
+    }
+
+    /// Submits a task again for what was not its fault.
+    fn once_more(&mut self, out: Out<'a>, why: &str) {
+        let times = self.again.entry(out.job.task()).or_default();
+        *times += 1;
+        if *times > AGAIN {
+            return self.failed(out, &format!("{why}; given up after {AGAIN} more attempts"));
+        }
+        say!("{}: {why}; it is submitted again", out.job.name());
+        self.laid.push((out.job, out.laid));
+    }
+
+    /// Asks what is to become of the jobs, and ends the run's part in them.
+    fn interrupted(&mut self) {
+        let blocked = std::mem::take(&mut self.blocked);
+        let (locked, laid) = (std::mem::take(&mut self.locked), std::mem::take(&mut self.laid));
+        let locked = locked.iter().map(|(job, _)| job);
+        blocked.iter().chain(locked).chain(laid.iter().map(|(job, _)| job)).for_each(|job| {
+            let _ = self.sender.send(Message::Finished(job.task(), Box::new(Outcome::Cancelled)));
+        });
+        let out = std::mem::take(&mut self.out);
+        if out.is_empty() {
+            return;
+        }
+        let ids: Vec<JobId> = out.iter().map(|out| out.id).collect();
+        let count = ids.len();
+        match (self.cluster.on_interrupt)(count) {
+            OnInterrupt::Leave => {
+                let noun = if count == 1 { "job goes" } else { "jobs go" };
+                say!(
+                    "{count} {noun} on in Slurm; the next `dissim run --executor slurm` takes up what they make"
+                );
+            }
+            OnInterrupt::Cancel => match client::cancel(&ids) {
+                Ok(()) => {
+                    let noun = if count == 1 { "job was" } else { "jobs were" };
+                    say!("{count} {noun} cancelled in Slurm");
+                    out.iter().for_each(|out| out.job.clear());
+                }
+                Err(Why::Silent(what) | Why::Refused(what)) => {
+                    say!("warning: the jobs could not be cancelled, and go on: {what}");
+                }
+            },
+        }
+        for out in out {
+            let _ =
+                self.sender.send(Message::Finished(out.job.task(), Box::new(Outcome::Cancelled)));
+        }
+    }
+
+    /// A task's turn is over: its folder goes, and the scheduler is told.
+    fn over(&self, job: &Job<'a>, outcome: Outcome) {
+        job.clear();
+        // The scheduler is gone only when the run is being torn down.
+        let _ = self.sender.send(Message::Finished(job.task(), Box::new(outcome)));
+    }
+
+    fn tell_silent(&mut self, what: &str) {
+        if !std::mem::replace(&mut self.told_silent, true) {
+            say!("warning: Slurm does not answer, and is asked again: {what}");
+        }
+    }
+}
+
+/// Tells the console that a job waits or runs, and where.
+fn tell_state(sender: &Sender<Message>, out: &Out<'_>, standing: &Standing) {
+    let note = match standing.nodes.as_str() {
+        "" => format!("{} {}", out.id, standing.state.to_lowercase()),
+        nodes => format!("{} {} on {nodes}", out.id, standing.state.to_lowercase()),
+    };
+    let progress = Progress { done: 0, total: 0, unit: "job".to_owned(), note };
+    let _ = sender.send(Message::Progress(out.job.task(), progress));
+}
+
+/// A channel to a server of jobs.
+pub(super) fn channel<'a>() -> (Slurm<'a>, Receiver<Vec<Job<'a>>>) {
+    let (sender, jobs) = mpsc::channel();
+    (Slurm(sender), jobs)
+}
+
+/// The tasks that jobs of Slurm have, as far as their runners noted it: the task, and the job.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub fn jobs(store: &Store) -> io::Result<Vec<(String, String)>> {
+    let root = store.root().join("jobs");
+    if !root.exists() {
+        return Ok(Vec::new());
+    }
+    let mut jobs = Vec::new();
+    for entry in fs::read_dir(root)?.flatten() {
+        let spec = fs::read(entry.path().join("spec.json")).ok();
+        let spec: Option<TaskSpec> = spec.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if let (Some(spec), Some(id)) = (spec, job::sent(&entry.path())) {
+            jobs.push((spec.task, id.to_string()));
+        }
+    }
+    jobs.sort();
+    Ok(jobs)
+}
