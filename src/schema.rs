@@ -107,6 +107,7 @@ fn policy(properties: &mut Map<String, Value>) {
         json!({ "anyOf": [whole, reference] })
     };
     let (duration, memory) = (duration(), memory());
+    let text = json!({ "anyOf": [reference, { "type": "string", "minLength": 1 }] });
     let map = |entries: Value| json!({ "type": "object", "properties": entries, "additionalProperties": false });
     let retry = map(json!({ "times": count(0), "wait": duration }));
     let schemas = [
@@ -114,7 +115,7 @@ fn policy(properties: &mut Map<String, Value>) {
         ("timeout", duration.clone()),
         (
             "resources",
-            json!({ "anyOf": [reference, map(json!({ "cpus": count(1), "memory": memory }))] }),
+            json!({ "anyOf": [reference, map(json!({ "cpus": count(1), "memory": memory, "gres": text, "partition": text }))] }),
         ),
     ];
     for (name, mut schema) in schemas {

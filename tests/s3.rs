@@ -1,68 +1,16 @@
 //! The shared store over S3, with a real server on loopback: s3s-fs from crates.io. `.ci/cluster`
 //! installs it and runs these: `DISSIM_S3_SERVER=.../s3s-fs cargo test --release --workspace --test s3 -- --ignored`.
 
+mod support;
+
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use support::s3::{SECRET, Server, until};
 use tempfile::TempDir;
-
-const SECRET: &str = "a-secret-that-must-not-be-told";
-
-/// An S3 server with one bucket; it may be stopped and started again.
-struct Server {
-    folder: TempDir,
-    port: u16,
-    process: Option<Child>,
-}
-
-impl Server {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("bucket")).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { folder, port, process: None };
-        server.resume();
-        server
-    }
-
-    fn resume(&mut self) {
-        let program = std::env::var_os("DISSIM_S3_SERVER").expect("DISSIM_S3_SERVER names s3s-fs");
-        let process = Command::new(program)
-            .args(["--host", "127.0.0.1", "--port", &self.port.to_string()])
-            .args(["--access-key", "group", "--secret-key", SECRET])
-            .arg(self.folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.process = Some(process.expect("the server starts"));
-        until("the server listens", || {
-            std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-        });
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
-    }
-
-    /// The objects below a folder.
-    fn objects(&self, folder: &str) -> Vec<PathBuf> {
-        let all = walkdir::WalkDir::new(self.folder.path().join("bucket/group").join(folder));
-        let files = all.into_iter().flatten().filter(|entry| entry.file_type().is_file());
-        files.map(|entry| entry.into_path()).collect()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
 
 struct Project(TempDir);
 
@@ -86,10 +34,7 @@ impl Project {
         Command::new(env!("CARGO_BIN_EXE_dissim"))
             .args(arguments)
             .current_dir(self.0.path())
-            .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", server.port))
-            .env("AWS_ACCESS_KEY_ID", "group")
-            .env("AWS_SECRET_ACCESS_KEY", SECRET)
-            .env("AWS_REGION", "us-east-1")
+            .envs(server.environment())
             .env("NO_COLOR", "1")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -109,14 +54,6 @@ fn told(output: &Output) -> (String, String) {
     assert!(!stderr.contains(SECRET) && !stdout.contains(SECRET), "{stderr}");
     let last = stdout.lines().last().unwrap_or_default();
     (last.split(" | ").next().unwrap_or_default().to_owned(), stderr)
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(60), "never happened: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn lines(file: &Path) -> usize {
@@ -221,4 +158,22 @@ fn who_dies_with_a_claim_is_followed_and_status_says_who_computes_what() {
     assert_eq!(stderr.matches("      waits slow: ").count(), 1, "{stderr}");
     assert_eq!(lines(&shared.path().join("ran")), 2);
     assert!(server.objects("claims").is_empty());
+}
+
+#[test]
+#[ignore = "takes as long as the patience with a server"]
+fn a_server_that_takes_calls_and_never_answers_costs_one_warning() {
+    let (listener, shared) =
+        (TcpListener::bind("127.0.0.1:0").unwrap(), tempfile::tempdir().unwrap());
+    let project = Project::new(SIX, shared.path());
+    // Calls are accepted by the system, and nobody reads them.
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let mut run = Command::new(env!("CARGO_BIN_EXE_dissim"));
+    run.arg("run").current_dir(project.0.path()).env("AWS_ENDPOINT_URL", address);
+    run.env("AWS_ACCESS_KEY_ID", "group").env("AWS_SECRET_ACCESS_KEY", SECRET);
+    let (counts, stderr) = told(&run.output().unwrap());
+    assert_eq!(counts, "7 tasks: 0 cached, 7 ran, 0 failed", "{stderr}");
+    assert_eq!(stderr.matches("is of no use now").count(), 1, "{stderr}");
+    assert_eq!(stderr.matches("no answer within 20 seconds").count(), 1, "{stderr}");
+    assert!(stderr.contains("7 results were not sent"), "{stderr}");
 }

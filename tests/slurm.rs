@@ -2,11 +2,16 @@
 //!
 //! Needs slurm-wlm, munge and root: `cargo test --release --workspace --test slurm -- --ignored`.
 
+mod support;
+
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use support::PIPELINE;
+use support::s3::{Server, until};
 use tempfile::TempDir;
 
 /// A cluster of this test's own; stopped when it goes.
@@ -94,17 +99,21 @@ impl Project {
 
     /// The artifact of every task.
     fn artifacts(&self) -> Vec<(String, String)> {
-        let records =
-            walkdir::WalkDir::new(self.path().join("cache/records")).into_iter().flatten();
-        let mut all: Vec<_> = records
-            .filter(|entry| entry.file_type().is_file())
-            .map(|entry| fs::read(entry.path()).unwrap())
-            .map(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).unwrap())
-            .map(|record| (record["task"].to_string(), record["artifact"].to_string()))
-            .collect();
-        all.sort();
-        all
+        artifacts(self.path())
     }
+}
+
+/// The artifact of every task of a project.
+fn artifacts(project: &Path) -> Vec<(String, String)> {
+    let records = walkdir::WalkDir::new(project.join("cache/records")).into_iter().flatten();
+    let mut all: Vec<_> = records
+        .filter(|entry| entry.file_type().is_file())
+        .map(|entry| fs::read(entry.path()).unwrap())
+        .map(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).unwrap())
+        .map(|record| (record["task"].to_string(), record["artifact"].to_string()))
+        .collect();
+    all.sort();
+    all
 }
 
 fn told(output: &Output) -> (String, String) {
@@ -112,14 +121,6 @@ fn told(output: &Output) -> (String, String) {
     let stdout = text(&output.stdout);
     let last = stdout.lines().last().unwrap_or_default();
     (last.split(" | ").next().unwrap_or_default().to_owned(), text(&output.stderr))
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(120), "never happened: {what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 fn signal(child: &Child, name: &str) {
@@ -158,9 +159,10 @@ fn a_study_on_the_cluster_is_the_study_here() {
     // The command line names the project's folder, so keys differ; what came out does not.
     let of = |project: &Project| project.artifacts();
     assert_eq!(of(&there), of(&here));
-    // Nothing is left behind but the arrays' own output.
-    let left: Vec<_> = fs::read_dir(there.path().join("cache/jobs")).unwrap().flatten().collect();
-    assert!(left.iter().all(|entry| entry.file_name() == "arrays"), "{left:?}");
+    // Nothing is left behind.
+    let left = walkdir::WalkDir::new(there.path().join("cache/jobs")).into_iter().flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name().to_owned()).collect();
+    assert_eq!(left, ["jobs", "arrays"]);
     assert_eq!(there.run(&cluster, &[]).0, "9 tasks: 9 cached, 0 ran, 0 failed");
 }
 
@@ -298,4 +300,94 @@ fn what_sbatch_refuses_is_said() {
     fs::write(&file, text.replace("partition: p", "partition: none-such")).unwrap();
     let (counts, stderr) = project.run(&cluster, &[]);
     assert!(counts.contains("0 ran") && stderr.contains("invalid partition specified"), "{stderr}");
+    // What goes wrong on the node before the task starts is said too.
+    fs::write(&file, text.replace("partition: p", "partition: p, modules: [none-such]")).unwrap();
+    let (counts, stderr) = project.run(&cluster, &[]);
+    assert!(counts.contains("0 ran") && stderr.contains("module: command not found"), "{stderr}");
+    assert!(stderr.contains("its job ended with code 1 on n"), "{stderr}");
+}
+
+/// A folder whose `sbatch` submits, and then does this: the answer does not reach the runner.
+fn sbatch_that(then: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let real = Command::new("sh").args(["-c", "command -v sbatch"]).output().unwrap().stdout;
+    let real = String::from_utf8(real).unwrap();
+    let said = folder.path().join("said");
+    let text = format!(
+        "#!/bin/sh\n{} \"$@\" > /dev/null\ntest -e {said} || {{ touch {said}; {then}; }}\n",
+        real.trim(),
+        said = said.display()
+    );
+    let file = folder.path().join("sbatch");
+    fs::write(&file, text).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+fn arrays(cluster: &Cluster) -> usize {
+    let jobs = cluster.slurm("scontrol", &["--oneliner", "show", "job"]);
+    let arrays = jobs.split_whitespace().filter(|word| word.starts_with("ArrayJobId="));
+    arrays.collect::<std::collections::BTreeSet<_>>().len()
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn an_array_whose_number_was_not_heard_is_found_and_not_submitted_again() {
+    let cluster = Cluster::start();
+    let stage = FAN.split_inclusive("outputs: [out] }\n").next().unwrap();
+    let stage = stage.replace("SLEEP", "4").replace("{matrix.n}", "$DISSIM_MATRIX_N");
+    let path = |folder: &TempDir| {
+        format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap())
+    };
+    // The answer is lost.
+    let lost = sbatch_that("echo Socket timed out on send/recv operation >&2; exit 1");
+    let project = Project::new(&stage);
+    let mut run = project.command(&cluster, &["run", "--executor", "slurm"]);
+    let (counts, stderr) = told(&run.env("PATH", path(&lost)).output().unwrap());
+    assert_eq!(counts, "8 tasks: 0 cached, 8 ran, 0 failed", "{stderr}");
+    assert_eq!((project.lines("ran"), arrays(&cluster)), (8, 1));
+    // Who asked is dead before the answer comes.
+    let deadly = sbatch_that("kill -9 $PPID");
+    let project = Project::new(&stage);
+    let mut run = project.command(&cluster, &["run", "--executor", "slurm"]);
+    assert!(!run.env("PATH", path(&deadly)).output().unwrap().status.success());
+    let (counts, stderr) = project.run(&cluster, &[]);
+    assert_eq!(counts, "8 tasks: 0 cached, 8 ran, 0 failed", "{stderr}");
+    assert_eq!((project.lines("ran"), arrays(&cluster)), (8, 2));
+}
+
+#[test]
+#[ignore = "needs Slurm and an S3 server"]
+fn the_study_as_jobs_and_over_s3_is_the_study_here() {
+    let (cluster, server) = (Cluster::start(), Server::start());
+    let here = support::Project::new();
+    here.succeed("run");
+    let sections = "executors: { slurm: { partition: p, poll: 1s } }\n\
+                    store: { remote: \"s3://bucket/group\", mode: readwrite }\nstages:";
+    let pipeline = PIPELINE.replace("stages:", sections);
+    let run = |project: &support::Project, arguments: &[&str]| {
+        project.write(&pipeline);
+        let mut run = Command::new(env!("CARGO_BIN_EXE_dissim"));
+        run.args(arguments).current_dir(project.path()).envs(server.environment());
+        run.env("SLURM_CONF", cluster.configuration()).env("NO_COLOR", "1");
+        told(&run.output().unwrap())
+    };
+    let there = support::Project::new();
+    let (counts, stderr) = run(&there, &["run", "--executor", "slurm"]);
+    assert_eq!(counts, "11 tasks: 2 cached, 9 ran, 0 failed", "{stderr}");
+    // Somebody else, who has nothing but the address.
+    let pushed = run(&there, &["cache", "push"]);
+    assert!(pushed.0.starts_with("2 results sent to s3://bucket/group"), "{pushed:?}");
+    let other = support::Project::empty();
+    let (counts, stderr) = run(&other, &["run"]);
+    assert_eq!(counts, "11 tasks: 11 cached, 0 ran, 0 failed", "{stderr}");
+    // The report holds the whole pipeline, which names another store.
+    let all = |project: &support::Project| {
+        let mut all = artifacts(project.path());
+        all.retain(|(task, _)| task != "\"report\"");
+        all
+    };
+    assert_eq!(all(&here).len(), 10);
+    assert_eq!(all(&here), all(&there));
+    assert_eq!(artifacts(there.path()), artifacts(other.path()));
 }

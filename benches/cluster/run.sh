@@ -9,7 +9,7 @@ set -euo pipefail
 tasks=${1:-10000}
 here=$(cd "$(dirname "$0")" && pwd)
 dissim=$(realpath "$here/../../target/release/dissim")
-work=$(mktemp -d)
+work=$(mktemp -d "${TMPDIR:-/tmp}/dissim-cluster.XXXXXX")
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
 mkdir -p "$work"/{bin,slurm,s3/bucket,first,second}
 for name in sbatch squeue sacct scontrol scancel; do ln -s "$here/simulate.py" "$work/bin/$name"; done

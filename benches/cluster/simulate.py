@@ -3,8 +3,9 @@
 
 A job takes DISSIM_SIM_LATENCY seconds from its submission, and leaves what `dissim job` would leave of
 a command stage with the one output `out`. One in DISSIM_SIM_FAIL jobs is lost with its node (NODE_FAIL)
-and leaves nothing; one in DISSIM_SIM_BUSY commands is refused as by a busy controller. State is kept in
-the folder DISSIM_SIM; every call is counted there.
+and leaves nothing; one in DISSIM_SIM_BUSY commands is refused as by a busy controller, and one in that
+many submissions is taken without an answer. State is kept in the folder DISSIM_SIM; every call is
+counted there.
 """
 
 import json
@@ -33,7 +34,7 @@ def finish(folder):
     (output / "out").write_text(spec["task"] + "\n")
     (folder / "log").write_text("")
     ended = {
-        "version": 1, "failed": None, "peak_memory_bytes": 1 << 20, "started": int(time.time()),
+        "version": 2, "failed": None, "peak_memory_bytes": 1 << 20, "started": int(time.time()),
         "duration_s": LATENCY, "host": "simulated", "metrics": {},
     }
     (folder / "ended.new").write_text(json.dumps(ended))
@@ -45,7 +46,8 @@ def sbatch(arguments):
     tasks = (folder / "list").read_text().splitlines()
     number = int(time.time() * 1e6)
     lost = [i for i in range(len(tasks)) if once_in(FAIL)]
-    state = {"tasks": len(tasks), "lost": lost, "until": time.time() + LATENCY}
+    comment = next(a.split("=", 1)[1] for a in arguments if a.startswith("--comment="))
+    state = {"tasks": len(tasks), "lost": lost, "until": time.time() + LATENCY, "comment": comment}
     (HERE / f"{number}.json").write_text(json.dumps(state))
     # The jobs: another process, as the cluster's nodes are.
     if os.fork() == 0:
@@ -57,6 +59,8 @@ def sbatch(arguments):
             if index not in lost:
                 finish(task)
         os._exit(0)
+    if once_in(BUSY):
+        sys.exit("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
     print(number)
 
 
@@ -69,6 +73,12 @@ def arrays(arguments):
 
 
 def squeue(arguments):
+    if "--format=%F|%k" in arguments:
+        for file in HERE.glob("*.json"):
+            state = json.loads(file.read_text())
+            if time.time() < state["until"] + 1:
+                print(f"{file.stem}|{state['comment']}")
+        return
     for number, state in arrays(arguments):
         if time.time() < state["until"] + 1:
             for index in range(state["tasks"]):

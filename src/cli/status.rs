@@ -1,14 +1,20 @@
 //! `dissim status`.
 
+use std::collections::HashSet;
+
 use clap::Args;
 use serde::Serialize;
 
 use super::{Cli, Result, Selection, print, print_json, units};
-use crate::execute;
+use crate::execute::{self, Activity};
 use crate::graph::Study;
 use crate::plan::{Planner, State};
 use crate::registry::Registry;
+use crate::remote::Claim;
 use crate::store::{Store, now};
+
+/// So many tasks that are being computed are named.
+const SHOWN: usize = 50;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -73,24 +79,40 @@ pub(super) fn status(cli: &Cli, args: &StatusArgs, registry: &Registry) -> Resul
     print(&(text + &line(&total, width) + &busy))
 }
 
-/// Who computes what: jobs of a cluster, and claims in the shared store.
+/// Who computes what: jobs of a cluster, runs on this store, and claims in the shared one.
 fn busy(study: &Study, store: &Store) -> Result<String> {
-    let mut text = String::new();
+    let mut who: Vec<(String, String)> = Vec::new();
     for (task, job) in execute::slurm_jobs(store)? {
-        text += &format!("computing  {task}: job {job} of Slurm\n");
+        who.push((task, format!("job {job} of Slurm")));
+    }
+    let with_jobs: HashSet<String> = who.iter().map(|(task, _)| task.clone()).collect();
+    let mut here: HashSet<(String, String)> = HashSet::new();
+    for Activity { by, running, .. } in store.activity() {
+        for task in running.into_keys() {
+            if !with_jobs.contains(&task) {
+                who.push((task.clone(), by.clone()));
+            }
+            here.insert((task, by.clone()));
+        }
     }
     if let Some(remote) = super::remote::of(study, store)? {
         match remote.claims() {
             Ok(claims) => {
-                for (_, claim) in claims {
+                let known = |claim: &Claim| here.contains(&(claim.task.clone(), claim.by.clone()));
+                for (_, claim) in claims.into_iter().filter(|(_, claim)| !known(claim)) {
                     let age = units::age(now().saturating_sub(claim.since));
-                    text += &format!("computing  {}: {}, for {age}\n", claim.task, claim.by);
+                    who.push((claim.task, format!("{}, for {age}", claim.by)));
                 }
             }
             Err(why) => {
                 say!("warning: {} does not say who computes what: {why}", remote.address())
             }
         }
+    }
+    let mut text: String =
+        who.iter().take(SHOWN).map(|(t, w)| format!("computing  {t}: {w}\n")).collect();
+    if who.len() > SHOWN {
+        text += &format!("computing  {} more\n", who.len() - SHOWN);
     }
     Ok(text)
 }

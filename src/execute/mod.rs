@@ -178,7 +178,7 @@ fn pass(
                 Ok(Message::Progress(task, progress)) => scheduler.progress(task, &progress),
                 Ok(Message::Finished(task, outcome)) => scheduler.finished(task, *outcome),
                 Ok(Message::Asked(task)) => scheduler.answered(task),
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Timeout) => scheduler.tick(),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
         }

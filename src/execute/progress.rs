@@ -28,6 +28,8 @@ pub trait Console {
     fn log(&mut self, task: &str, text: &str);
     /// A task was stopped by a signal.
     fn cancelled(&mut self, task: &str);
+    /// Some time went by in which nothing happened.
+    fn tick(&mut self) {}
     /// The run is over.
     fn end(&mut self);
 }
@@ -97,6 +99,10 @@ impl Console for Several {
 
     fn cancelled(&mut self, task: &str) {
         self.0.iter_mut().for_each(|c| c.cancelled(task));
+    }
+
+    fn tick(&mut self) {
+        self.0.iter_mut().for_each(|c| c.tick());
     }
 
     fn end(&mut self) {

@@ -256,6 +256,11 @@ impl<'a> Scheduler<'a> {
         Some(turn)
     }
 
+    /// Nothing happened for a while.
+    pub fn tick(&mut self) {
+        self.console.tick();
+    }
+
     pub fn progress(&mut self, task: TaskId, progress: &dissim_api::Progress) {
         self.console.progress(self.name(task), progress);
     }

@@ -232,7 +232,7 @@ impl<'a> Job<'a> {
         match claimed {
             Claimed::Ours(claim) => Ok(Some(claim)),
             Claimed::Unknown => Ok(None),
-            Claimed::Theirs(theirs) => Err(Box::new(Outcome::Elsewhere(theirs.by))),
+            Claimed::Theirs(who) => Err(Box::new(Outcome::Elsewhere(who))),
             Claimed::Here => match self.planner.index().look_up(&self.key) {
                 Some(hit) => Err(Box::new(Outcome::TakenOver(hit))),
                 None => Ok(None),

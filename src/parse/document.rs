@@ -107,7 +107,7 @@ pub(crate) const STAGE_KEYS: &[(&str, &str, bool)] = &[
     ),
     (
         "resources",
-        "What a task takes of the machine: `{ cpus: 2, memory: 4GB }`; one core by default. Not part of the key.",
+        "What a task takes of the machine: `{ cpus: 2, memory: 4GB }`; one core by default. A cluster is told `gres` and `partition` too. Not part of the key.",
         false,
     ),
 ];

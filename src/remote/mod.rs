@@ -4,7 +4,8 @@
 //! records/ab/<key>       a record with its manifest and small blobs (`pack`)
 //! objects/ab/<digest>    larger blobs
 //! code/<digest>.json     code manifests, for `why`
-//! claims/ab/<key>/<id>   who is computing a key (`claim`)
+//! claims/ab/<key>/<run>-<n>   who is computing a key (`claim`)
+//! beats/<run>            which runs that hold claims are alive
 //! ```
 //!
 //! The remote is a convenience: when it is down, slow or holds nonsense, a run warns and computes
@@ -21,20 +22,21 @@ mod transfer;
 use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::digest::Digest;
-use crate::history::host;
+use crate::history::whoami;
 use crate::store::{self, Record, Store};
 pub use claim::Claim;
-use claim::{Attempt, Held, Watched};
+use claim::{Attempt, Held, Run};
 use health::Health;
-use place::Place;
+use place::{Place, Trouble};
 pub use settings::{Mode, SCHEMES, Settings};
 pub use sign::{PublicKey, Signer, VARIABLE, new_pair};
 pub use transfer::Moved;
@@ -61,12 +63,15 @@ struct Inner {
     reading: Health,
     writing: Health,
     room: Semaphore,
-    /// What was seen of others' claims.
-    watched: Watched,
+    /// This run among the others,
+    run: Run,
+    /// and what shows that it lives, while it holds claims.
+    beating: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     /// Sends under way, and claims being let go of.
     sending: AtomicUsize,
     unsent: AtomicUsize,
-    refused: AtomicUsize,
+    /// What was refused, each said once: a record may be asked for more than once.
+    refused: Mutex<HashSet<String>>,
     bytes: AtomicU64,
 }
 
@@ -84,15 +89,15 @@ pub enum Taken {
 pub enum Claimed {
     /// The key is this run's to compute.
     Ours(Claiming),
-    /// Another computes it.
-    Theirs(Claim),
+    /// Another computes it: who.
+    Theirs(String),
     /// Another computed it meanwhile: it is here now.
     Here,
     /// The remote has no claims, or does not answer: the work may be done twice.
     Unknown,
 }
 
-/// A claim that is held: shows signs of life until it is dropped, and is let go of then.
+/// A claim that is held: let go of when it is dropped.
 pub struct Claiming {
     inner: Arc<Inner>,
     /// Dropped to let go of it.
@@ -138,6 +143,7 @@ impl Remote {
             there: Mutex::new(HashSet::new()),
             spoiled: Mutex::new(HashSet::new()),
         });
+        let run = Run::new(whoami(), settings.lease);
         let inner = Inner {
             settings,
             transfer,
@@ -145,10 +151,11 @@ impl Remote {
             reading: Health::default(),
             writing: Health::default(),
             room: Semaphore::new(AT_ONCE),
-            watched: Watched::default(),
+            run,
+            beating: tokio::sync::Mutex::default(),
             sending: AtomicUsize::new(0),
             unsent: AtomicUsize::new(0),
-            refused: AtomicUsize::new(0),
+            refused: Mutex::default(),
             bytes: AtomicU64::new(0),
         };
         Ok(Self { inner: Arc::new(inner), runtime })
@@ -214,6 +221,9 @@ impl Remote {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+        // What is left dies with the lease.
+        let end = async { tokio::time::timeout(FAREWELL, self.inner.stop_beating()).await };
+        let _ = self.runtime.block_on(end);
         let left = self.inner.sending.load(Ordering::SeqCst);
         let unsent = self.inner.unsent.swap(0, Ordering::SeqCst) + left;
         if unsent > 0 {
@@ -278,11 +288,14 @@ impl Inner {
         let (true, Ok(transfer)) = (self.writing.is_fine(Instant::now()), &self.transfer) else {
             return Claimed::Unknown;
         };
-        let lease = self.settings.lease;
-        let ours = Claim { task: task.to_owned(), by: whoami(), since: store::now(), beat: 0 };
-        let held = match claim::attempt(&transfer.place, &self.watched, key, ours, lease).await {
+        let ours = Claim { task: task.to_owned(), by: whoami(), since: store::now() };
+        let attempt = async {
+            self.start_beating(&transfer.place).await?;
+            self.run.claim(&transfer.place, key, &ours).await
+        };
+        let held = match attempt.await {
             Ok(Attempt::Ours(held)) => held,
-            Ok(Attempt::Theirs(theirs)) => return Claimed::Theirs(theirs),
+            Ok(Attempt::Theirs(who)) => return Claimed::Theirs(who),
             Err(trouble) => {
                 self.tell_trouble(&self.writing, &trouble.0);
                 return Claimed::Unknown;
@@ -299,18 +312,43 @@ impl Inner {
         }
     }
 
-    /// Shows signs of life of a claim until it is over, and lets go of it: in this order, or the last
-    /// sign would be a claim again.
-    async fn hold(self: Arc<Self>, mut held: Held, mut over: oneshot::Receiver<()>) {
+    /// Holds a claim until it is over, and lets go of it.
+    async fn hold(self: Arc<Self>, held: Held, over: oneshot::Receiver<()>) {
+        let _ = over.await;
         if let Ok(transfer) = &self.transfer {
-            let pause = Held::pause(self.settings.lease);
-            while tokio::time::timeout(pause, &mut over).await.is_err() {
-                held.beat(&transfer.place).await;
-            }
-            // What is left dies with its lease.
+            // What is left dies with this run.
             let _ = held.let_go(&transfer.place).await;
         }
         self.sending.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// From now on this run shows signs of life; the first is given when this returns.
+    async fn start_beating(self: &Arc<Self>, place: &Place) -> Result<(), Trouble> {
+        let mut beating = self.beating.lock().await;
+        if beating.is_none() {
+            self.run.beat(place).await?;
+            let inner = Arc::clone(self);
+            *beating = Some(tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(inner.run.pause()).await;
+                    if let Ok(transfer) = &inner.transfer {
+                        // Missed beats cost at most that another computes the same.
+                        let _ = inner.run.beat(&transfer.place).await;
+                    }
+                }
+            }));
+        }
+        Ok(())
+    }
+
+    /// This run holds nothing any more.
+    async fn stop_beating(&self) {
+        let beating = self.beating.lock().await.take();
+        if let (Some(beating), Ok(transfer)) = (beating, &self.transfer) {
+            beating.abort();
+            let _ = beating.await;
+            let _ = self.run.end(&transfer.place).await;
+        }
     }
 
     async fn take(&self, key: &Digest) -> Taken {
@@ -388,6 +426,11 @@ impl Inner {
 
     fn tell_trouble(&self, health: &Health, what: &str) {
         health.trouble(Instant::now());
+        if std::ptr::eq(health, &self.reading) {
+            // Who does not answer a question takes nothing either; the other way round it may only be
+            // closed for writing.
+            self.writing.trouble(Instant::now());
+        }
         if !self.told.swap(true, Ordering::SeqCst) {
             say!(
                 "warning: the remote store {} is of no use now, and the run goes on without it: {what}",
@@ -397,17 +440,15 @@ impl Inner {
     }
 
     fn tell_refused(&self, what: &str) {
-        let before = self.refused.fetch_add(1, Ordering::SeqCst);
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = refused.len();
+        if !refused.insert(what.to_owned()) {
+            return;
+        }
         if before < NAMED {
             say!("warning: refused from {}, and computed here: {what}", self.settings.address);
         } else if before == NAMED {
             say!("warning: more results of {} are refused", self.settings.address);
         }
     }
-}
-
-/// User, machine and process, for others to see.
-fn whoami() -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    format!("{}@{} ({})", user.as_deref().unwrap_or("somebody"), host(), std::process::id())
 }

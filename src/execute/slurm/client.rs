@@ -64,6 +64,16 @@ pub(super) fn submit(mut arguments: Vec<String>, script: &Path) -> Result<u64, W
         .map_err(|_| Why::Refused(format!("`sbatch` said `{}`, which is no job", text.trim())))
 }
 
+/// The array whose jobs have that comment, among this user's that wait or run.
+pub(super) fn find(comment: &str) -> Result<Option<u64>, Why> {
+    let text = run("squeue", &words(&["--noheader", "--me", "--format=%F|%k"]))?;
+    let line = |line: &str| {
+        let (id, of) = line.trim().split_once('|')?;
+        (of == comment).then(|| id.parse().ok())?
+    };
+    Ok(text.lines().find_map(line))
+}
+
 /// Jobs that wait or run. One that is not in it has ended, or was never there.
 pub(super) fn queue(ids: &[JobId]) -> Result<HashMap<JobId, Standing>, Why> {
     let mut arguments = words(&["--noheader", "--array", "--format=%i|%T|%N"]);

@@ -4,7 +4,7 @@
 //! ```text
 //! cache/jobs/<key>/job.json      how to run it
 //! cache/jobs/<key>/spec.json     what to run
-//! cache/jobs/<key>/sent.json     the job's id, once Slurm has it
+//! cache/jobs/<key>/sent.json     the job array it goes out in, and its place there
 //! cache/jobs/<key>/log           what the task said
 //! cache/jobs/<key>/ended.json    how it ended: written last
 //! ```
@@ -21,12 +21,12 @@ use tempfile::NamedTempFile;
 
 use super::super::process::{self, Cancel, End, Ended};
 use super::super::worker::Finished;
-use super::state::JobId;
+use super::array::Array;
 use crate::history::host;
 use crate::policy::{Policy, Resources};
-use crate::store::at;
+use crate::store::{Store, at};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// A signal that Slurm sends to a job has reached all of its processes by then.
 const TOLD_WITHIN: Duration = Duration::from_millis(500);
 const JOB: &str = "job.json";
@@ -45,12 +45,12 @@ struct Orders {
     memory: u64,
 }
 
-/// The job that Slurm has.
+/// The job array that a task goes out in.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sent {
     version: u32,
-    array: u64,
+    array: String,
     index: u32,
 }
 
@@ -96,15 +96,20 @@ pub(super) fn order(folder: &Path, policy: &Policy, cpus: u32) -> io::Result<()>
     write(folder, JOB, &orders)
 }
 
-/// Leaves word of the job that has the task.
-pub(super) fn note_sent(folder: &Path, id: JobId) -> io::Result<()> {
-    write(folder, SENT, &Sent { version: VERSION, array: id.array, index: id.index })
+/// Leaves word of the array that the task is about to go out in.
+pub(super) fn note_array(folder: &Path, array: &Array, index: u32) -> io::Result<()> {
+    write(folder, SENT, &Sent { version: VERSION, array: array.name(), index })
 }
 
-/// The job that has the task, if one was noted.
-pub(super) fn sent(folder: &Path) -> Option<JobId> {
+/// The array that the task went out in, and its place there, if that was noted.
+pub(super) fn array_of(store: &Store, folder: &Path) -> Option<(Array, u32)> {
     let Sent { version, array, index } = read(folder, SENT)?;
-    (version == VERSION).then_some(JobId { array, index })
+    (version == VERSION).then(|| (Array::named(store, &array), index))
+}
+
+/// Whether the task left word of how it ended.
+pub(super) fn has_ended(folder: &Path) -> bool {
+    folder.join(ENDED).exists()
 }
 
 /// How the task ended, if it did.

@@ -4,16 +4,18 @@
 //! thread owns all of it. A task is laid out in `cache/jobs/<key>/`, which outlives the runner: a
 //! runner that died finds there, when it is started anew, which job has a task and how it ended.
 
+mod array;
 mod client;
 mod job;
 mod script;
 mod settings;
 mod state;
+mod submit;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -24,10 +26,11 @@ use rayon::prelude::*;
 use super::RunOptions;
 use super::local::Executor;
 use super::process::Cancel;
-use super::worker::{Begun, Finished, Job, Laid, Message, Outcome, Tried};
+use super::worker::{Finished, Job, Laid, Message, Outcome};
 use crate::graph::TaskId;
-use crate::remote::{Claimed, Remote};
+use crate::remote::Remote;
 use crate::store::{KeyLock, Store};
+use array::{Array, Whereabouts};
 use client::Why;
 pub use job::serve_job;
 pub use settings::Settings;
@@ -93,6 +96,7 @@ pub(super) fn folder(store: &Store, key: &crate::digest::Digest) -> PathBuf {
 struct Out<'a> {
     job: Job<'a>,
     laid: Laid,
+    array: Array,
     id: JobId,
     state: String,
     /// Since when its job is not in the queue any more.
@@ -115,6 +119,12 @@ pub(super) struct Server<'a> {
     /// Laid out, to be submitted.
     laid: Vec<(Job<'a>, Laid)>,
     out: Vec<Out<'a>>,
+    /// Arrays that Slurm may have or not: it did not answer.
+    unsure: Vec<(Array, Vec<(Job<'a>, Laid)>)>,
+    /// Arrays of earlier runners, as far as it is known whether Slurm has them.
+    earlier: HashMap<Array, Whereabouts>,
+    /// Tasks of each array whose turn is not over.
+    left: HashMap<Array, usize>,
     again: HashMap<TaskId, u32>,
     /// When Slurm may be asked to submit again.
     submit_from: Instant,
@@ -143,6 +153,9 @@ impl<'a> Server<'a> {
             locked: Vec::new(),
             laid: Vec::new(),
             out: Vec::new(),
+            unsure: Vec::new(),
+            earlier: HashMap::new(),
+            left: HashMap::new(),
             again: HashMap::new(),
             submit_from: now,
             looked: now,
@@ -171,6 +184,7 @@ impl<'a> Server<'a> {
                 self.looked = Instant::now();
             }
             if self.polled.elapsed() >= self.cluster.settings.poll {
+                self.earlier.retain(|_, known| !matches!(known, Whereabouts::Unknown(_)));
                 self.poll();
                 self.claim_taken_up();
                 self.polled = Instant::now();
@@ -182,6 +196,7 @@ impl<'a> Server<'a> {
         !(self.blocked.is_empty()
             && self.locked.is_empty()
             && self.laid.is_empty()
+            && self.unsure.is_empty()
             && self.out.is_empty())
     }
 
@@ -209,128 +224,6 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Takes the lock of a task's key; lays the task out, or takes up the job that has it.
-    fn begin(&mut self, job: Job<'a>) {
-        match job.try_begin() {
-            Err(error) => self.over(&job, Outcome::Failed(error.to_string())),
-            Ok(Tried::Over(outcome)) => self.over(&job, outcome),
-            Ok(Tried::Busy) => self.blocked.push(job),
-            Ok(Tried::Locked(lock)) => {
-                if let Some(id) = job::sent(job.folder())
-                    && let Some(spec) = job.laid_before()
-                {
-                    // Its claim is that of the runner that died; a new one is made in time.
-                    let laid = job.taken_up(spec, lock);
-                    self.out.push(Out { job, laid, id, state: String::new(), gone: None });
-                    return;
-                }
-                self.locked.push((job, lock));
-            }
-        }
-    }
-
-    /// Claims what is locked, and lays it out.
-    fn claim(&mut self) {
-        let locked = std::mem::take(&mut self.locked);
-        let keys: Vec<_> = locked.iter().map(|(job, _)| job.to_claim()).collect();
-        let claimed: Vec<Claimed> = match self.remote {
-            Some(remote) if !keys.is_empty() => remote.claim_all(&keys),
-            _ => keys.iter().map(|_| Claimed::Unknown).collect(),
-        };
-        for ((job, lock), claimed) in locked.into_iter().zip(claimed) {
-            let claim = match job.claimed(claimed) {
-                Ok(claim) => claim,
-                Err(outcome) => {
-                    self.over(&job, *outcome);
-                    continue;
-                }
-            };
-            let cpus = script::cpus(&self.cluster.settings, job.policy());
-            match job.lay_out(lock, claim) {
-                Ok(Begun::Laid(laid)) => match job::order(job.folder(), job.policy(), cpus) {
-                    Ok(()) => self.laid.push((job, *laid)),
-                    Err(error) => self.over(&job, Outcome::Failed(error.to_string())),
-                },
-                Ok(Begun::Over(outcome)) => self.over(&job, outcome),
-                Err(error) => self.over(&job, Outcome::Failed(error.to_string())),
-            }
-        }
-    }
-
-    /// Claims the keys of jobs that were taken up from a runner that died, once its claim is dead.
-    fn claim_taken_up(&mut self) {
-        let Some(remote) = self.remote else { return };
-        let mut bare: Vec<&mut Out<'a>> =
-            self.out.iter_mut().filter(|out| out.laid.claim.is_none()).collect();
-        let keys: Vec<_> = bare.iter().map(|out| out.job.to_claim()).collect();
-        if keys.is_empty() {
-            return;
-        }
-        for (out, claimed) in bare.iter_mut().zip(remote.claim_all(&keys)) {
-            if let Claimed::Ours(claim) = claimed {
-                out.laid.claim = Some(claim);
-            }
-        }
-    }
-
-    /// Submits what is laid out: an array for each stage, or more where it would be too long.
-    fn submit(&mut self) {
-        let mut stages: BTreeMap<usize, Vec<(Job<'a>, Laid)>> = BTreeMap::new();
-        for (job, laid) in self.laid.drain(..) {
-            stages.entry(job.stage()).or_default().push((job, laid));
-        }
-        let most = self.cluster.settings.array.max(1) as usize;
-        for (_, mut tasks) in stages {
-            while !tasks.is_empty() {
-                let rest = tasks.split_off(tasks.len().min(most));
-                self.submit_array(std::mem::replace(&mut tasks, rest));
-            }
-        }
-    }
-
-    fn submit_array(&mut self, tasks: Vec<(Job<'a>, Laid)>) {
-        match self.sbatch(&tasks) {
-            Ok(array) => {
-                for (index, (job, laid)) in tasks.into_iter().enumerate() {
-                    let id = JobId { array, index: index as u32 };
-                    if let Err(error) = job::note_sent(job.folder(), id) {
-                        say!("warning: job {id} could not be noted: {error}");
-                    }
-                    self.out.push(Out { job, laid, id, state: String::new(), gone: None });
-                }
-            }
-            Err(Why::Silent(what)) => {
-                self.tell_silent(&what);
-                self.submit_from = Instant::now() + BUSY;
-                self.laid.extend(tasks);
-            }
-            Err(Why::Refused(what)) => {
-                for (job, _) in tasks {
-                    self.over(&job, Outcome::Failed(what.clone()));
-                }
-            }
-        }
-    }
-
-    fn sbatch(&self, tasks: &[(Job<'a>, Laid)]) -> Result<u64, Why> {
-        let (first, _) = &tasks[0];
-        let refused =
-            |e: io::Error| Why::Refused(format!("the job array could not be written: {e}"));
-        let arrays = self.store.root().join("jobs").join("arrays");
-        fs::create_dir_all(&arrays).map_err(refused)?;
-        let folder =
-            tempfile::Builder::new().prefix("array-").tempdir_in(&arrays).map_err(refused)?.keep();
-        let list: String =
-            tasks.iter().map(|(job, _)| format!("{}\n", job.folder().display())).collect();
-        fs::write(folder.join("list"), list).map_err(refused)?;
-        let text = script::script(&self.cluster.settings, &self.program, &folder.join("list"));
-        fs::write(folder.join("script"), text).map_err(refused)?;
-        let name = format!("dissim-{}", first.stage_name());
-        let arguments =
-            script::arguments(&self.cluster.settings, first.policy(), &name, tasks.len(), &folder);
-        client::submit(arguments, &folder.join("script"))
-    }
-
     /// Keeps what jobs left, wherever Slurm believes them to be.
     fn collect(&mut self) {
         let (ended, out): (Vec<_>, Vec<_>) = std::mem::take(&mut self.out)
@@ -343,13 +236,14 @@ impl<'a> Server<'a> {
         self.out = out;
         let outcomes: Vec<_> = ended
             .into_par_iter()
-            .map(|(finished, Out { job, laid, .. })| {
+            .map(|(finished, Out { job, laid, array, .. })| {
                 let outcome = job.end(laid, finished);
-                (job, outcome.unwrap_or_else(|e| Outcome::Failed(e.to_string())))
+                (array, job, outcome.unwrap_or_else(|e| Outcome::Failed(e.to_string())))
             })
             .collect();
-        for (job, outcome) in outcomes {
+        for (array, job, outcome) in outcomes {
             self.over(&job, outcome);
+            self.leaves(array);
         }
     }
 
@@ -416,10 +310,13 @@ impl<'a> Server<'a> {
 
     fn failed(&mut self, out: Out<'a>, why: &str) {
         // A result that came at the last moment is a result.
-        let finished = job::ended(out.job.folder())
-            .unwrap_or_else(|| Finished::lost(why, job::log(out.job.folder())));
+        let finished = job::ended(out.job.folder()).unwrap_or_else(|| {
+            let output = out.array.output_of(out.id);
+            Finished::lost(why, [job::log(out.job.folder()), output].concat())
+        });
         let outcome = out.job.end(out.laid, finished);
         self.over(&out.job, outcome.unwrap_or_else(|e| Outcome::Failed(e.to_string())));
+        self.leaves(out.array);
     }
 
     /// Submits a task again for what was not its fault.
@@ -430,15 +327,36 @@ impl<'a> Server<'a> {
             return self.failed(out, &format!("{why}; given up after {AGAIN} more attempts"));
         }
         say!("{}: {why}; it is submitted again", out.job.name());
+        self.leaves(out.array);
         self.laid.push((out.job, out.laid));
+    }
+
+    /// A task of an array is over, or goes out in another one. With the last the array's folder goes.
+    fn leaves(&mut self, array: Array) {
+        if let Some(left) = self.left.get_mut(&array) {
+            *left -= 1;
+            if *left == 0 {
+                self.left.remove(&array);
+                let goes_out = |folder: &Path| {
+                    let of = job::array_of(self.store, folder);
+                    of.is_some_and(|(other, _)| other == array)
+                };
+                // Jobs that this run has no use for read the list when they start.
+                if !array.tasks().iter().any(|folder| goes_out(folder)) {
+                    array.clear();
+                }
+            }
+        }
     }
 
     /// Asks what is to become of the jobs, and ends the run's part in them.
     fn interrupted(&mut self) {
         let blocked = std::mem::take(&mut self.blocked);
         let (locked, laid) = (std::mem::take(&mut self.locked), std::mem::take(&mut self.laid));
+        let unsure: Vec<_> = self.unsure.drain(..).flat_map(|(_, tasks)| tasks).collect();
         let locked = locked.iter().map(|(job, _)| job);
-        blocked.iter().chain(locked).chain(laid.iter().map(|(job, _)| job)).for_each(|job| {
+        let laid = laid.iter().chain(&unsure).map(|(job, _)| job);
+        blocked.iter().chain(locked).chain(laid).for_each(|job| {
             let _ = self.sender.send(Message::Finished(job.task(), Box::new(Outcome::Cancelled)));
         });
         let out = std::mem::take(&mut self.out);
@@ -458,7 +376,10 @@ impl<'a> Server<'a> {
                 Ok(()) => {
                     let noun = if count == 1 { "job was" } else { "jobs were" };
                     say!("{count} {noun} cancelled in Slurm");
-                    out.iter().for_each(|out| out.job.clear());
+                    out.iter().for_each(|out| {
+                        out.job.clear();
+                        out.array.clear();
+                    });
                 }
                 Err(Why::Silent(what) | Why::Refused(what)) => {
                     say!("warning: the jobs could not be cancelled, and go on: {what}");
@@ -514,8 +435,10 @@ pub fn jobs(store: &Store) -> io::Result<Vec<(String, String)>> {
     for entry in fs::read_dir(root)?.flatten() {
         let spec = fs::read(entry.path().join("spec.json")).ok();
         let spec: Option<TaskSpec> = spec.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        if let (Some(spec), Some(id)) = (spec, job::sent(&entry.path())) {
-            jobs.push((spec.task, id.to_string()));
+        if let (Some(spec), Some((array, index))) = (spec, job::array_of(store, &entry.path()))
+            && let Some(id) = array.id()
+        {
+            jobs.push((spec.task, JobId { array: id, index }.to_string()));
         }
     }
     jobs.sort();

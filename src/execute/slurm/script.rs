@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Settings;
+use super::array::Array;
 use crate::policy::Policy;
 
 /// A job's time limit is so much longer than the task's timeout: the timeout is what ends it.
@@ -15,13 +16,14 @@ pub(super) fn arguments(
     policy: &Policy,
     name: &str,
     tasks: usize,
-    folder: &Path,
+    array: &Array,
 ) -> Vec<String> {
     let mut arguments = vec![
         "--parsable".to_owned(),
         format!("--job-name={name}"),
         format!("--array=0-{}", tasks.saturating_sub(1)),
-        format!("--output={}/%a.out", folder.display()),
+        format!("--comment={}", array.comment()),
+        format!("--output={}/%a.out", array.folder().display()),
         "--open-mode=append".to_owned(),
         // A job whose node failed, or that was preempted, goes on from its last checkpoint.
         "--requeue".to_owned(),
@@ -30,9 +32,10 @@ pub(super) fn arguments(
     let mut add = |option: &str, value: Option<String>| {
         arguments.extend(value.map(|value| format!("--{option}={value}")));
     };
-    add("partition", settings.partition.clone());
+    let first = |stage: &Option<String>, all: &Option<String>| stage.clone().or(all.clone());
+    add("partition", first(&policy.cluster.partition, &settings.partition));
     add("account", settings.account.clone());
-    add("gres", settings.gres.clone());
+    add("gres", first(&policy.cluster.gres, &settings.gres));
     add("time", policy.timeout.map(|t| t + MARGIN).or(settings.time).map(minutes));
     let memory =
         if policy.resources.memory > 0 { policy.resources.memory } else { settings.memory };
@@ -72,11 +75,15 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Resources;
+    use crate::policy::{ClusterWishes, Resources};
+    use crate::store::Store;
 
     #[test]
     fn what_sbatch_is_told() {
-        let plain = arguments(&Settings::default(), &Policy::default(), "n", 3, Path::new("/f"));
+        let store = tempfile::tempdir().unwrap();
+        let store = Store::open(store.path()).unwrap();
+        let array = Array::named(&store, "a1");
+        let plain = arguments(&Settings::default(), &Policy::default(), "n", 3, &array);
         let settings = Settings {
             partition: Some("gpu".to_owned()),
             account: Some("lab".to_owned()),
@@ -88,17 +95,23 @@ mod tests {
             extra: vec!["--nice=100".to_owned()],
             ..Settings::default()
         };
-        let full = arguments(&settings, &Policy::default(), "n", 1, Path::new("/f"));
+        let full = arguments(&settings, &Policy::default(), "n", 1, &array);
         let policy = Policy {
             timeout: Some(Duration::from_secs(61)),
             resources: Resources { cpus: 8, memory: 1 },
+            cluster: ClusterWishes {
+                gres: Some("gpu:2".to_owned()),
+                partition: Some("fast".to_owned()),
+            },
             ..Policy::default()
         };
-        let stage = arguments(&settings, &policy, "n", 1, Path::new("/f"));
-        insta::assert_snapshot!([plain, full, stage].map(|a| a.join(" ")).join("\n"), @"
-        --parsable --job-name=n --array=0-2 --output=/f/%a.out --open-mode=append --requeue --cpus-per-task=1
-        --parsable --job-name=n --array=0-0 --output=/f/%a.out --open-mode=append --requeue --cpus-per-task=2 --partition=gpu --account=lab --gres=gpu:1 --time=120 --mem=3815M --nice=100
-        --parsable --job-name=n --array=0-0 --output=/f/%a.out --open-mode=append --requeue --cpus-per-task=8 --partition=gpu --account=lab --gres=gpu:1 --time=3 --mem=1M --nice=100
+        let stage = arguments(&settings, &policy, "n", 1, &array);
+        let told = [plain, full, stage].map(|a| a.join(" ")).join("\n");
+        let told = told.replace(&array.folder().display().to_string(), "/f");
+        insta::assert_snapshot!(told, @"
+        --parsable --job-name=n --array=0-2 --comment=dissim:a1 --output=/f/%a.out --open-mode=append --requeue --cpus-per-task=1
+        --parsable --job-name=n --array=0-0 --comment=dissim:a1 --output=/f/%a.out --open-mode=append --requeue --cpus-per-task=2 --partition=gpu --account=lab --gres=gpu:1 --time=120 --mem=3815M --nice=100
+        --parsable --job-name=n --array=0-0 --comment=dissim:a1 --output=/f/%a.out --open-mode=append --requeue --cpus-per-task=8 --partition=fast --account=lab --gres=gpu:2 --time=3 --mem=1M --nice=100
         ");
         let text = script(&settings, Path::new("/opt/my tools/dissim"), Path::new("/f/list"));
         insta::assert_snapshot!(text, @r##"
