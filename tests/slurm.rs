@@ -8,6 +8,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use support::PIPELINE;
@@ -26,8 +28,13 @@ impl Cluster {
 
     fn act(&self, what: &str) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slurm/cluster.sh");
-        let status =
-            Command::new(script).arg(what).arg(self.0.path()).stdout(Stdio::null()).status();
+        // A cluster has three ports; those of two tests at once are not the same.
+        static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+        let port =
+            20_000 + (std::process::id() % 30 * 300 + CLUSTERS.fetch_add(1, SeqCst) % 100 * 3);
+        let mut command = Command::new(script);
+        command.arg(what).arg(self.0.path()).env("DISSIM_SLURM_PORT", port.to_string());
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
         assert!(status.unwrap().success(), "cluster.sh {what}");
     }
 

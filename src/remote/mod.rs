@@ -43,7 +43,7 @@ pub use transfer::Moved;
 use transfer::{Transfer, Why};
 
 /// Records that are moved at once.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 32;
 /// How long an interrupted run still sends, and lets go of its claims.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// So many refused records are named one by one.
