@@ -207,7 +207,7 @@ fn many(folder: &Path, n: usize) {
             check: None,
         };
         let (_, code) = planner.code(task);
-        store.put_record(&record, &code).unwrap();
+        store.put_record(&record, &code, dissim::store::Durable::Now).unwrap();
     }
     store.sync().unwrap();
     planner.save();

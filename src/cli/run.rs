@@ -172,8 +172,7 @@ fn once(
             None => machine(args.jobs),
             Some(cluster) => {
                 let asked = args.jobs.and_then(|jobs| u32::try_from(jobs.get()).ok());
-                let cpus = asked.unwrap_or(cluster.settings.at_once);
-                Resources { cpus, memory: u64::MAX }
+                Resources { cpus: cluster.at_once(asked), memory: u64::MAX }
             }
         },
         cluster,

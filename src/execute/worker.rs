@@ -20,7 +20,7 @@ use crate::key::Description;
 use crate::plan::Planner;
 use crate::policy::Policy;
 use crate::remote::{Claimed, Claiming, Remote};
-use crate::store::{Damaged, Hit, KeyLock, Record, Store, at};
+use crate::store::{Damaged, Durable, Hit, KeyLock, Record, Store, at};
 
 /// How often a lock that another runner holds is tried.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -297,7 +297,7 @@ impl<'a> Job<'a> {
     }
 
     /// Keeps what a task made, or says why there is nothing to keep.
-    pub fn end(&self, laid: Laid, finished: Finished) -> io::Result<Outcome> {
+    pub fn end(&self, laid: Laid, finished: Finished, durable: Durable) -> io::Result<Outcome> {
         match finished.end {
             End::Cancelled => return Ok(Outcome::Cancelled),
             End::Failed(why) => {
@@ -325,7 +325,7 @@ impl<'a> Job<'a> {
             dissim: env!("CARGO_PKG_VERSION").to_owned(),
             check: None,
         };
-        self.store.put_record(&record, &self.code)?;
+        self.store.put_record(&record, &self.code, durable)?;
         let _ = fs::remove_dir_all(&laid.spec.scratch);
         let index = self.planner.index();
         index.put_latest(&record.task, &record.key);

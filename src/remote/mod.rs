@@ -193,8 +193,8 @@ impl Remote {
 
     /// Claims keys, given with the names of their tasks, many at once.
     pub fn claim_all(&self, keys: &[(Digest, String)]) -> Vec<Claimed> {
-        let claims: Vec<_> = keys.iter().map(|(key, task)| self.inner.claim(key, task)).collect();
-        self.runtime.block_on(async { stream::iter(claims).buffered(AT_ONCE).collect().await })
+        let claims = keys.iter().map(|(key, task)| self.inner.claim(key, task));
+        self.runtime.block_on(stream::iter(claims).buffered(AT_ONCE).collect())
     }
 
     /// How long to wait before a key that another computes is asked for again.
@@ -237,7 +237,7 @@ impl Remote {
 
     /// Takes the records of these keys, many at once, and says after each how many are done.
     pub fn take_all(&self, keys: &[Digest], mut progress: impl FnMut(usize)) -> Vec<Taken> {
-        let taken: Vec<_> = keys.iter().map(|key| self.inner.take(key)).collect();
+        let taken = keys.iter().map(|key| self.inner.take(key));
         self.runtime.block_on(async {
             let mut all = Vec::new();
             let mut taken = stream::iter(taken).buffered(AT_ONCE);
@@ -256,7 +256,7 @@ impl Remote {
         records: &[Record],
         mut progress: impl FnMut(usize),
     ) -> Vec<Option<Moved>> {
-        let sent: Vec<_> = records.iter().map(|record| self.inner.send(record, false)).collect();
+        let sent = records.iter().map(|record| self.inner.send(record, false));
         self.runtime.block_on(async {
             let mut all = Vec::new();
             let mut sent = stream::iter(sent).buffered(AT_ONCE);
@@ -353,6 +353,11 @@ impl Inner {
 
     async fn take(&self, key: &Digest) -> Taken {
         let Ok(_room) = self.room.acquire().await else { return Taken::None };
+        // Many wait, and few of them are here at a time: memory is taken by those alone.
+        Box::pin(self.try_take(key)).await
+    }
+
+    async fn try_take(&self, key: &Digest) -> Taken {
         if !self.reading.is_fine(Instant::now()) {
             return Taken::None;
         }
@@ -388,7 +393,10 @@ impl Inner {
     /// Sends a record; none where it could not be sent, which is counted. One that is `new` there is not
     /// asked for first.
     async fn send(&self, record: &Record, new: bool) -> Option<Moved> {
-        let sent = self.try_send(record, new).await;
+        let sent = match self.room.acquire().await {
+            Ok(_room) => Box::pin(self.try_send(record, new)).await,
+            Err(_) => None,
+        };
         match sent {
             Some(moved) => drop(self.bytes.fetch_add(moved.bytes, Ordering::Relaxed)),
             None => drop(self.unsent.fetch_add(1, Ordering::SeqCst)),
@@ -397,7 +405,6 @@ impl Inner {
     }
 
     async fn try_send(&self, record: &Record, new: bool) -> Option<Moved> {
-        let _room = self.room.acquire().await.ok()?;
         if !self.writing.is_fine(Instant::now()) {
             return None;
         }

@@ -57,10 +57,10 @@ pub struct Imported {
 
 /// When a file is on the disk for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Durable {
+pub enum Durable {
     /// Before it has its name.
     Now,
-    /// Before the record of it is, or when the run ends.
+    /// When [`Store::sync`] is called; until then a marker says so.
     Later,
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use dissim_api::Code;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, Tree, at};
+use super::{Durable, Store, Tree, at};
 use crate::digest::Digest;
 use crate::key::Description;
 
@@ -112,16 +112,17 @@ impl Store {
         self.read(&self.sharded("records", key), |bytes| Record::read(bytes, key))?
     }
 
-    /// Keeps a record, and that its key is the latest of its task. The artifact is there already.
+    /// Keeps a record, and that its key is the latest of its task. The artifact is there already. What a
+    /// short task made may wait for [`Store::sync`] in any case.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn put_record(&self, record: &Record, code: &Code) -> io::Result<()> {
+    pub fn put_record(&self, record: &Record, code: &Code, durable: Durable) -> io::Result<()> {
         let path = self.root.join("code").join(format!("{}.json", record.description.code));
         if self.code(&record.description.code).is_none() {
             self.write_json(&path, code)?;
         }
-        let may_wait = record.duration_s < SYNCED_FROM_S;
+        let may_wait = durable == Durable::Later || record.duration_s < SYNCED_FROM_S;
         self.write_record(record, may_wait)?;
         let _ = fs::remove_file(self.failed_log(&record.key));
         Ok(())

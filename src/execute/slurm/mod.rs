@@ -21,6 +21,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use dissim_api::{Progress, TaskSpec};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rayon::prelude::*;
 
 use super::RunOptions;
@@ -29,7 +30,7 @@ use super::process::Cancel;
 use super::worker::{Finished, Job, Laid, Message, Outcome};
 use crate::graph::TaskId;
 use crate::remote::Remote;
-use crate::store::{KeyLock, Store};
+use crate::store::{Durable, KeyLock, Store};
 use array::{Array, Whereabouts};
 use client::Why;
 pub use job::serve_job;
@@ -51,6 +52,11 @@ const AGAIN: u32 = 5;
 /// How long Slurm is left alone when it does not answer a submission.
 const BUSY: Duration = Duration::from_secs(10);
 
+/// Up to so many tasks that end together are synced one by one.
+const FEW: usize = 16;
+/// Open files beside the locks of tasks.
+const SPARE_FILES: u64 = 500;
+
 /// What becomes of the jobs when the run is interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnInterrupt {
@@ -67,6 +73,24 @@ pub struct Cluster {
     pub settings: Settings,
     /// Asked once, with the number of jobs that are out, when the run was interrupted.
     pub on_interrupt: Arc<dyn Fn(usize) -> OnInterrupt + Send + Sync>,
+}
+
+impl Cluster {
+    /// How many cores are asked for at once. A task that is out holds the lock of its key, which is an
+    /// open file: the limit on those is raised as far as the system allows, and kept to.
+    #[must_use]
+    pub fn at_once(&self, asked: Option<u32>) -> u32 {
+        let wanted = asked.unwrap_or(self.settings.at_once);
+        let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return wanted };
+        let files = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
+        let most = u32::try_from(files.saturating_sub(SPARE_FILES)).unwrap_or(u32::MAX).max(1);
+        if wanted > most {
+            say!(
+                "warning: {most} tasks at once in place of {wanted}: more open files are not allowed here (ulimit -n)"
+            );
+        }
+        wanted.min(most)
+    }
 }
 
 impl std::fmt::Debug for Cluster {
@@ -234,13 +258,20 @@ impl<'a> Server<'a> {
                 None => rayon::iter::Either::Right(out),
             });
         self.out = out;
+        // Many that end together are synced together.
+        let durable = if ended.len() > FEW { Durable::Later } else { Durable::Now };
         let outcomes: Vec<_> = ended
             .into_par_iter()
             .map(|(finished, Out { job, laid, array, .. })| {
-                let outcome = job.end(laid, finished);
+                let outcome = job.end(laid, finished, durable);
                 (array, job, outcome.unwrap_or_else(|e| Outcome::Failed(e.to_string())))
             })
             .collect();
+        if durable == Durable::Later
+            && let Err(error) = self.store.sync()
+        {
+            say!("warning: what jobs made may not survive a power failure: {error}");
+        }
         for (array, job, outcome) in outcomes {
             self.over(&job, outcome);
             self.leaves(array);
@@ -314,7 +345,7 @@ impl<'a> Server<'a> {
             let output = out.array.output_of(out.id);
             Finished::lost(why, [job::log(out.job.folder()), output].concat())
         });
-        let outcome = out.job.end(out.laid, finished);
+        let outcome = out.job.end(out.laid, finished, Durable::Now);
         self.over(&out.job, outcome.unwrap_or_else(|e| Outcome::Failed(e.to_string())));
         self.leaves(out.array);
     }
