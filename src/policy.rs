@@ -93,6 +93,12 @@ impl Budget {
         })
     }
 
+    /// Whether there is a core for another task.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.free.cpus > 0
+    }
+
     /// Takes a share where it is free.
     pub fn take(&mut self, wanted: &Resources) -> bool {
         let share = self.share(wanted);

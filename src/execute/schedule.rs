@@ -241,6 +241,10 @@ impl<'a> Scheduler<'a> {
                 self.enqueue(task);
             }
         }
+        // Most often all cores are taken, and the queue may be long.
+        if !self.budget.has_room() {
+            return None;
+        }
         let (study, budget) = (self.study, &mut self.budget);
         let fits = |(_, task): &&(Reverse<u64>, TaskId)| {
             budget.take(&study.stage_of(*task).policy.resources)
