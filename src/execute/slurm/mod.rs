@@ -264,6 +264,8 @@ impl<'a> Server<'a> {
             .into_par_iter()
             .map(|(finished, Out { job, laid, array, .. })| {
                 let outcome = job.end(laid, finished, durable);
+                // Here, as removing files takes long on some file systems.
+                job.clear();
                 (array, job, outcome.unwrap_or_else(|e| Outcome::Failed(e.to_string())))
             })
             .collect();
