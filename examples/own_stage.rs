@@ -48,6 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             machine: Resources { cpus: 2, memory: u64::MAX },
             on_failure: OnFailure::Stop,
             logs: Logs::OfFailures,
+            remote: None,
+            cluster: None,
             program: std::env::current_exe()?,
         };
         let summary =

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use dissim_api::{Device, Params, PipelineSummary, Stage, StageSummary};
 use serde_json::Value;
 
+use crate::execute::SlurmSettings;
 use crate::policy::Policy;
+use crate::remote;
 
 /// Index of a task in [`Study::tasks`].
 pub type TaskId = usize;
@@ -32,6 +34,10 @@ pub struct Study {
     pub claims: Vec<Params>,
     /// `tables:`, with references replaced.
     pub tables: Vec<Params>,
+    /// `executors: { slurm: .. }`.
+    pub slurm: Option<SlurmSettings>,
+    /// `store:`: a store that is shared.
+    pub remote: Option<remote::Settings>,
     /// Stages, each after those it needs.
     pub stages: Vec<StageNode>,
     /// Tasks, each after those it needs; those of one stage stand together.

@@ -239,6 +239,12 @@ pub(crate) fn host() -> String {
         .map_or_else(|_| "unknown".into(), |h| h.to_string_lossy().into_owned())
 }
 
+/// User, machine and process, for others to see.
+pub(crate) fn whoami() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    format!("{}@{} ({})", user.as_deref().unwrap_or("somebody"), host(), std::process::id())
+}
+
 /// The commit that HEAD is, read from the files: asking git takes longer than a run that does nothing.
 fn commit(root: &Path) -> Option<String> {
     let git = root.ancestors().map(|folder| folder.join(".git")).find(|git| git.exists())?;

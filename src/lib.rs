@@ -8,7 +8,7 @@
 //!
 //! [`parse`] turns the file into a [`graph::Study`] (expansion included) or into a list of errors
 //! with positions; [`plan`] finds out which tasks are hits; [`execute`] runs the others, each in a
-//! process of its own; [`store`] keeps what they made; [`publish`] copies reports out of it.
+//! process of its own; [`store`] keeps what they made, and [`remote`] shares it; [`publish`] copies reports out of it.
 
 #[macro_use]
 mod say;
@@ -29,6 +29,7 @@ pub mod policy;
 pub mod provenance;
 pub mod publish;
 pub mod registry;
+pub mod remote;
 pub mod schema;
 pub mod serve;
 pub mod store;

@@ -15,6 +15,17 @@ pub struct Policy {
     pub timeout: Option<Duration>,
     /// What one task takes of the machine.
     pub resources: Resources,
+    /// What a cluster is told beside that.
+    pub cluster: ClusterWishes,
+}
+
+/// What a stage asks of a cluster, in the cluster's own words; a single machine has no use for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterWishes {
+    /// Generic resources, such as `gpu:1`.
+    pub gres: Option<String>,
+    /// The partition.
+    pub partition: Option<String>,
 }
 
 /// How often a failed task is tried again.
@@ -80,6 +91,12 @@ impl Budget {
                 gigabytes(self.all.memory),
             )
         })
+    }
+
+    /// Whether there is a core for another task.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.free.cpus > 0
     }
 
     /// Takes a share where it is free.

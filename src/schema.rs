@@ -81,6 +81,24 @@ pub fn schema(registry: &Registry) -> Value {
     })
 }
 
+/// A number of bytes, or a number with its unit.
+fn memory() -> Value {
+    json!({ "anyOf": [
+        { "$ref": REFERENCE },
+        { "type": "number", "minimum": 0 },
+        { "type": "string", "pattern": "^\\s*[0-9.]+\\s*([kMG]B|[KMG]iB|B)$" },
+    ] })
+}
+
+/// A number of seconds, or a number with its unit.
+fn duration() -> Value {
+    json!({ "anyOf": [
+        { "$ref": REFERENCE },
+        { "type": "number", "exclusiveMinimum": 0 },
+        { "type": "string", "pattern": "^\\s*[0-9.]+\\s*(ms|s|m|h|d)$" },
+    ] })
+}
+
 /// `retry:`, `timeout:` and `resources:`.
 fn policy(properties: &mut Map<String, Value>) {
     let reference = json!({ "$ref": REFERENCE });
@@ -88,16 +106,8 @@ fn policy(properties: &mut Map<String, Value>) {
         let whole = json!({ "type": "integer", "minimum": least, "maximum": 1000 });
         json!({ "anyOf": [whole, reference] })
     };
-    let duration = json!({ "anyOf": [
-        reference,
-        { "type": "number", "exclusiveMinimum": 0 },
-        { "type": "string", "pattern": "^\\s*[0-9.]+\\s*(ms|s|m|h|d)$" },
-    ] });
-    let memory = json!({ "anyOf": [
-        reference,
-        { "type": "number", "minimum": 0 },
-        { "type": "string", "pattern": "^\\s*[0-9.]+\\s*([kMG]B|[KMG]iB|B)$" },
-    ] });
+    let (duration, memory) = (duration(), memory());
+    let text = json!({ "anyOf": [reference, { "type": "string", "minLength": 1 }] });
     let map = |entries: Value| json!({ "type": "object", "properties": entries, "additionalProperties": false });
     let retry = map(json!({ "times": count(0), "wait": duration }));
     let schemas = [
@@ -105,7 +115,7 @@ fn policy(properties: &mut Map<String, Value>) {
         ("timeout", duration.clone()),
         (
             "resources",
-            json!({ "anyOf": [reference, map(json!({ "cpus": count(1), "memory": memory }))] }),
+            json!({ "anyOf": [reference, map(json!({ "cpus": count(1), "memory": memory, "gres": text, "partition": text }))] }),
         ),
     ];
     for (name, mut schema) in schemas {
@@ -137,12 +147,59 @@ fn top() -> Value {
                 "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_-]*$" },
                 "additionalProperties": { "$ref": "#/$defs/stage" },
             }),
+            "store" => store(),
+            "executors" => executors(),
             _ => json!({}),
         };
         schema["description"] = json!(what);
         properties.insert((*name).to_owned(), schema);
     }
     Value::Object(properties)
+}
+
+/// `executors:`.
+fn executors() -> Value {
+    let text = json!({ "type": "string", "minLength": 1 });
+    let texts = json!({ "type": "array", "items": text });
+    let mut properties = Map::new();
+    for (name, what, _) in crate::parse::SLURM_KEYS {
+        let mut schema = match *name {
+            "time" | "poll" => duration(),
+            "memory" => memory(),
+            "cpus" | "array" | "at_once" => json!({ "type": "integer", "minimum": 1 }),
+            "modules" | "extra" => texts.clone(),
+            _ => text.clone(),
+        };
+        schema["description"] = json!(what);
+        properties.insert((*name).to_owned(), schema);
+    }
+    let slurm = json!({ "type": ["object", "null"], "properties": properties, "additionalProperties": false });
+    json!({ "type": "object", "properties": { "slurm": slurm }, "additionalProperties": false })
+}
+
+/// `store:`.
+fn store() -> Value {
+    let schemes = crate::remote::SCHEMES.join("|");
+    let mut properties = Map::new();
+    for (name, what, _) in crate::parse::STORE_KEYS {
+        let mut schema = match *name {
+            "remote" => json!({ "anyOf": [
+                { "$ref": REFERENCE }, { "type": "string", "pattern": format!("^({schemes})://") },
+            ] }),
+            "mode" => json!({ "enum": ["read", "readwrite"] }),
+            "trusted" => json!({
+                "type": "array", "minItems": 1,
+                "items": { "type": "string", "pattern": "^ed25519:[0-9a-fA-F]{64}$" },
+            }),
+            _ => duration(),
+        };
+        schema["description"] = json!(what);
+        properties.insert((*name).to_owned(), schema);
+    }
+    json!({
+        "type": "object", "required": ["remote"], "properties": properties,
+        "additionalProperties": false,
+    })
 }
 
 /// `axis: [values]`, `axis: value` or a reference.
@@ -235,6 +292,10 @@ pub fn reference(registry: &Registry) -> String {
     text += &rows(crate::parse::TOP_KEYS);
     text += "\n## A stage\n\n| key | required | meaning |\n|---|---|---|\n";
     text += &rows(crate::parse::STAGE_KEYS);
+    text += "\n## executors: slurm\n\n| key | required | meaning |\n|---|---|---|\n";
+    text += &rows(crate::parse::SLURM_KEYS);
+    text += "\n## The shared store\n\n| key | required | meaning |\n|---|---|---|\n";
+    text += &rows(crate::parse::STORE_KEYS);
     text += "\n## Values\n\n\
              - `${name}` is the value of a parameter: of `params`, overlaid by the profile, overlaid by `--set`. It must be \
              the whole value and keeps its type. `$${` is a literal `${`.\n\

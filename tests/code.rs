@@ -77,6 +77,8 @@ fn run(study: &Study, store: &Store) -> Summary {
         machine: Resources { cpus: 2, memory: u64::MAX },
         on_failure: OnFailure::Stop,
         logs: Logs::OfFailures,
+        remote: None,
+        cluster: None,
         program: PathBuf::from(env!("CARGO_BIN_EXE_dissim")),
     };
     execute::run(study, store, &options, &Cancel::default(), &mut Several(Vec::new())).unwrap()

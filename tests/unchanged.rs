@@ -226,7 +226,7 @@ fn many(folder: &Path, n: usize) {
             check: None,
         };
         let (_, code) = planner.code(task);
-        store.put_record(&record, &code).unwrap();
+        store.put_record(&record, &code, dissim::store::Durable::Now).unwrap();
     }
     store.sync().unwrap();
     planner.save();
@@ -261,4 +261,32 @@ fn cost(folder: &Path, n: usize) -> String {
     assert!(said.starts_with(&format!("{n} tasks: {n} cached")), "{said}");
     let cpu = (used.utime + used.stime).as_secs_f64();
     format!("{wall:.2} s ({cpu:.2} s of processor, {} MB)", most / 1000)
+}
+
+#[test]
+fn a_shared_store_and_a_cluster_are_not_asked_and_what_was_lost_comes_from_there() {
+    let project = unchanged();
+    let shared = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (there, aside) = (shared.path().join("there"), shared.path().join("aside"));
+    let store = format!("store: {{ remote: \"file://{}\", mode: readwrite }}", there.display());
+    project.edit("name: small\n", &format!("name: small\n{store}\n"));
+    age(&project.path().join("pipeline.yaml"));
+    assert!(project.succeed("cache push").starts_with("5 results sent"));
+    assert_eq!(run(&project), "5 tasks: 5 cached, 0 ran, 0 (long)");
+    // With nobody there.
+    fs::rename(&there, &aside).unwrap();
+    assert_eq!(run(&project), SHORT);
+    let said = project.succeed("run --executor slurm");
+    assert!(said.starts_with("5 tasks: 5 cached, 0 ran, 0 failed"), "{said}");
+    assert!(!there.exists());
+    fs::rename(&aside, &there).unwrap();
+    let log = "cache/objects/af/af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+    for object in files(&project.path().join("cache/objects")) {
+        // Not the empty log, which no hit needs.
+        if !object.ends_with(log) {
+            fs::remove_file(object).unwrap();
+        }
+    }
+    assert_eq!(run(&project), "5 tasks: 5 cached, 0 ran, 0 (long)");
+    assert!(files(&project.path().join("cache/objects")).len() > 1);
 }

@@ -1,4 +1,4 @@
-//! `dissim cache verify|gc|stat`.
+//! `dissim cache verify|gc|stat`; `push`, `pull` and `key` are in `remote`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::units::{self, bytes};
-use super::{Cli, Failure, Result, Selection, print, print_json};
+use super::{Cli, Failure, Result, Selection, print, print_json, remote};
 use crate::digest::Digest;
 use crate::execute;
 use crate::graph::Study;
@@ -36,6 +36,12 @@ enum CacheCommand {
     Gc(GcArgs),
     /// How much there is, and of what.
     Stat(StatArgs),
+    /// Sends results to the shared store: those of the pipeline, or of TARGETs.
+    Push(remote::PushArgs),
+    /// Takes results from the shared store: those of the pipeline, or of TARGETs.
+    Pull(remote::PullArgs),
+    /// Makes a key to sign results with, and prints the public key for `trusted:`.
+    Key(remote::KeyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -82,6 +88,9 @@ pub(super) fn cache(cli: &Cli, args: &CacheArgs, registry: &Registry) -> Result<
         CacheCommand::Verify(args) => verify(cli, args, registry),
         CacheCommand::Gc(args) => gc(cli, args, registry),
         CacheCommand::Stat(args) => stat(cli, args, registry),
+        CacheCommand::Push(args) => remote::push(cli, args, registry),
+        CacheCommand::Pull(args) => remote::pull(cli, args, registry),
+        CacheCommand::Key(args) => remote::key(args),
     }
 }
 

@@ -10,6 +10,7 @@ mod diff_runs;
 mod graph;
 mod plan;
 mod query;
+mod remote;
 mod report;
 mod run;
 mod runs;
@@ -98,8 +99,15 @@ enum Command {
     Completions(complete::CompletionsArgs),
     /// JSON Schema of pipeline.yaml, for editors.
     Schema(schema::SchemaArgs),
-    /// Looks after the store: verify, gc, stat.
+    /// Looks after the store: verify, gc, stat; shares it: push, pull, key.
     Cache(cache::CacheArgs),
+    /// Runs the task that is laid out in FOLDER and leaves there how it ended; what a job of a
+    /// cluster does.
+    #[command(hide = true)]
+    Job {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Runs one task from its spec; what the runner starts for every miss.
     #[command(hide = true)]
     Task {
@@ -154,6 +162,7 @@ pub fn main() -> ExitCode {
             let done = execute::serve_task(spec, &registry);
             return if done { ExitCode::SUCCESS } else { ExitCode::from(1) };
         }
+        Command::Job { folder } => return run::job(folder),
         Command::Run(args) => run::run(&cli, args, &registry),
         Command::Runs(args) => runs::runs(&cli, args, &registry),
         Command::Status(args) => status::status(&cli, args, &registry),

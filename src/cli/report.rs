@@ -86,6 +86,9 @@ pub(super) fn gather(
         machine: run::machine(None),
         on_failure: OnFailure::Stop,
         logs: Logs::OfFailures,
+        // The report of what is here is made here.
+        cluster: None,
+        remote: None,
         program: std::env::current_exe()?,
     };
     Ok(execute::run(&partial.study, store, &options, cancel, console)?)

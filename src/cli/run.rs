@@ -3,8 +3,10 @@
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::unchanged::Answer;
@@ -12,8 +14,8 @@ use super::{
     Cli, Failure, Result, Selection, interruptible, print, target, tell, unchanged, watch,
 };
 use crate::execute::{
-    self, Cancel, Console, Events, Fancy, Live, Logs, OnFailure, Plain, RunOptions, Several,
-    Summary, Trace,
+    self, Cancel, Cluster, Console, Events, Fancy, Live, Logs, OnFailure, OnInterrupt, Plain,
+    RunOptions, Several, Summary, Trace,
 };
 use crate::graph::Study;
 use crate::history::Recorder;
@@ -46,12 +48,79 @@ pub(super) struct RunArgs {
     /// Prints what happens as JSON, an object a line.
     #[arg(long)]
     pub(super) json: bool,
+    /// Where tasks run: on this machine, or as jobs of a Slurm cluster, as `executors:` says.
+    #[arg(long, value_enum, default_value_t)]
+    executor: Executor,
+    /// What becomes of a cluster's jobs on Ctrl-C; off a terminal they are left unless this says so.
+    #[arg(long, value_enum, default_value_t)]
+    on_interrupt: Interrupt,
     /// Writes a trace for ui.perfetto.dev or chrome://tracing.
     #[arg(long, value_name = "FILE")]
     pub(super) trace: Option<PathBuf>,
     /// Prints the logs of all tasks; a cached task replays the log of the run that made it.
     #[arg(long)]
     pub(super) output_logs: bool,
+}
+
+/// `--executor`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Executor {
+    /// Processes of this machine.
+    #[default]
+    Local,
+    /// Jobs of a Slurm cluster that shares this folder.
+    Slurm,
+}
+
+/// `--on-interrupt`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Interrupt {
+    /// A person at a terminal is asked.
+    #[default]
+    Ask,
+    /// They go on, and the next run takes up what they made.
+    Leave,
+    /// They are cancelled.
+    Cancel,
+}
+
+/// The cluster that a run uses, if it uses one.
+fn cluster(args: &RunArgs, study: &Study) -> Option<Cluster> {
+    if args.executor == Executor::Local {
+        return None;
+    }
+    let wish = args.on_interrupt;
+    let on_interrupt = move |jobs: usize| match wish {
+        Interrupt::Leave => OnInterrupt::Leave,
+        Interrupt::Cancel => OnInterrupt::Cancel,
+        Interrupt::Ask if io::stdin().is_terminal() && io::stderr().is_terminal() => {
+            eprint!("\n{jobs} jobs are in Slurm. Leave them, or cancel them? [l/c] ");
+            let mut answer = String::new();
+            let read = io::stdin().read_line(&mut answer);
+            let cancels = read.is_ok() && answer.trim().to_lowercase().starts_with('c');
+            if cancels { OnInterrupt::Cancel } else { OnInterrupt::Leave }
+        }
+        Interrupt::Ask => OnInterrupt::Leave,
+    };
+    let settings = study.slurm.clone().unwrap_or_default();
+    Some(Cluster { settings, on_interrupt: Arc::new(on_interrupt) })
+}
+
+/// `dissim job`.
+pub(super) fn job(folder: &Path) -> ExitCode {
+    let cancel: &'static Cancel = Box::leak(Box::default());
+    let served = ctrlc::set_handler(|| cancel.request())
+        .map_err(io::Error::other)
+        .and_then(|()| execute::serve_job(folder, &std::env::current_exe()?, cancel));
+    match served {
+        Ok(true) => ExitCode::SUCCESS,
+        // As a shell says that SIGTERM ended a program.
+        Ok(false) => ExitCode::from(143),
+        Err(error) => {
+            say!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> {
@@ -110,11 +179,20 @@ fn once(
     asked: Option<&unchanged::Asked>,
     mut recorder: Option<Recorder>,
 ) -> Result<()> {
+    let cluster = cluster(args, study);
     let options = RunOptions {
         targets: target::select(study, &args.targets)?,
-        machine: machine(args.jobs),
+        machine: match &cluster {
+            None => machine(args.jobs),
+            Some(cluster) => {
+                let asked = args.jobs.and_then(|jobs| u32::try_from(jobs.get()).ok());
+                Resources { cpus: cluster.at_once(asked), memory: u64::MAX }
+            }
+        },
+        cluster,
         on_failure: if args.keep_going { OnFailure::KeepGoing } else { OnFailure::Stop },
         logs: if args.output_logs { Logs::All } else { Logs::OfFailures },
+        remote: super::remote::of(study, store)?,
         program: std::env::current_exe()?,
     };
     let mut console = console(args, store)?;
@@ -143,9 +221,13 @@ fn once(
     let page = published?;
     let line = last_line(&summary, start.elapsed().as_secs_f64(), page.as_deref());
     if args.json {
-        let line = json!({ "event": "summary", "tasks": summary.tasks, "cached": summary.cached,
+        let mut line = json!({ "event": "summary", "tasks": summary.tasks, "cached": summary.cached,
             "ran": summary.ran, "failed": summary.failed.len(), "not_run": summary.skipped,
             "line": line });
+        if let Some(remote) = &options.remote {
+            let (requests, bytes) = remote.cost();
+            line["remote"] = json!({ "requests": requests, "bytes": bytes });
+        }
         print(&format!("{line}\n"))?;
     } else {
         print(&format!("{line}\n"))?;

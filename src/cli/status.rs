@@ -1,11 +1,20 @@
 //! `dissim status`.
 
+use std::collections::HashSet;
+
 use clap::Args;
 use serde::Serialize;
 
-use super::{Cli, Result, Selection, print, print_json};
+use super::{Cli, Result, Selection, print, print_json, units};
+use crate::execute::{self, Activity};
+use crate::graph::Study;
 use crate::plan::{Planner, State};
 use crate::registry::Registry;
+use crate::remote::Claim;
+use crate::store::{Store, now};
+
+/// So many tasks that are being computed are named.
+const SHOWN: usize = 50;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -52,6 +61,7 @@ pub(super) fn status(cli: &Cli, args: &StatusArgs, registry: &Registry) -> Resul
     if args.json {
         return print_json(&rows);
     }
+    let busy = busy(&study, &store)?;
     let width = rows.iter().map(|r| r.stage.len()).max().unwrap_or(0).max("stage".len());
     let mut text = format!(
         "{:width$}  {:>6} {:>6} {:>6} {:>8} {:>7}\n",
@@ -66,7 +76,45 @@ pub(super) fn status(cli: &Cli, args: &StatusArgs, registry: &Registry) -> Resul
         total.waiting += row.waiting;
         total.failed += row.failed;
     }
-    print(&(text + &line(&total, width)))
+    print(&(text + &line(&total, width) + &busy))
+}
+
+/// Who computes what: jobs of a cluster, runs on this store, and claims in the shared one.
+fn busy(study: &Study, store: &Store) -> Result<String> {
+    let mut who: Vec<(String, String)> = Vec::new();
+    for (task, job) in execute::slurm_jobs(store)? {
+        who.push((task, format!("job {job} of Slurm")));
+    }
+    let with_jobs: HashSet<String> = who.iter().map(|(task, _)| task.clone()).collect();
+    let mut here: HashSet<(String, String)> = HashSet::new();
+    for Activity { by, running, .. } in store.activity() {
+        for task in running.into_keys() {
+            if !with_jobs.contains(&task) {
+                who.push((task.clone(), by.clone()));
+            }
+            here.insert((task, by.clone()));
+        }
+    }
+    if let Some(remote) = super::remote::of(study, store)? {
+        match remote.claims() {
+            Ok(claims) => {
+                let known = |claim: &Claim| here.contains(&(claim.task.clone(), claim.by.clone()));
+                for (_, claim) in claims.into_iter().filter(|(_, claim)| !known(claim)) {
+                    let age = units::age(now().saturating_sub(claim.since));
+                    who.push((claim.task, format!("{}, for {age}", claim.by)));
+                }
+            }
+            Err(why) => {
+                say!("warning: {} does not say who computes what: {why}", remote.address())
+            }
+        }
+    }
+    let mut text: String =
+        who.iter().take(SHOWN).map(|(t, w)| format!("computing  {t}: {w}\n")).collect();
+    if who.len() > SHOWN {
+        text += &format!("computing  {} more\n", who.len() - SHOWN);
+    }
+    Ok(text)
 }
 
 fn line(row: &Row, width: usize) -> String {

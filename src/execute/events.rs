@@ -45,6 +45,10 @@ impl Console for Events {
         say(&json!({ "event": "retried", "task": task, "why": why, "wait_s": wait_s }));
     }
 
+    fn elsewhere(&mut self, task: &str, who: &str) {
+        say(&json!({ "event": "elsewhere", "task": task, "who": who }));
+    }
+
     fn log(&mut self, task: &str, text: &str) {
         say(&json!({ "event": "log", "task": task, "text": text }));
     }

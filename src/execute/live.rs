@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::progress::Console;
-use crate::history::host;
+use crate::history::{host, whoami};
 use crate::store::Store;
 
 /// The least time between two writes.
@@ -24,6 +24,9 @@ pub struct Activity {
     pid: i32,
     /// The machine of that process.
     host: String,
+    /// Whose it is: user, machine, process.
+    #[serde(default)]
+    pub by: String,
     /// Tasks that run, by name.
     pub running: BTreeMap<String, Running>,
     /// Tasks that failed, with the first line of the reason.
@@ -47,6 +50,8 @@ pub struct Live {
     store: Store,
     activity: Activity,
     written: Option<Instant>,
+    /// Whether something happened since.
+    late: bool,
 }
 
 impl Live {
@@ -54,12 +59,13 @@ impl Live {
     #[must_use]
     pub fn new(store: &Store) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
-        let activity = Activity { pid, host: host(), ..Activity::default() };
-        Self { store: store.clone(), activity, written: None }
+        let activity = Activity { pid, host: host(), by: whoami(), ..Activity::default() };
+        Self { store: store.clone(), activity, written: None, late: false }
     }
 
     fn write(&mut self) {
-        if self.written.is_some_and(|at| at.elapsed() < PAUSE) {
+        self.late = self.written.is_some_and(|at| at.elapsed() < PAUSE);
+        if self.late {
             return;
         }
         self.written = Some(Instant::now());
@@ -116,10 +122,21 @@ impl Console for Live {
         self.write();
     }
 
+    fn elsewhere(&mut self, task: &str, _: &str) {
+        self.activity.running.remove(task);
+        self.write();
+    }
+
     fn log(&mut self, _: &str, _: &str) {}
 
     fn cancelled(&mut self, task: &str) {
         self.activity.running.remove(task);
+    }
+
+    fn tick(&mut self) {
+        if self.late {
+            self.write();
+        }
     }
 
     fn end(&mut self) {

@@ -6,6 +6,7 @@ use std::thread::Scope;
 
 use super::process::Cancel;
 use super::worker::{Begun, Job, Message, Outcome};
+use crate::store::Durable;
 
 /// Where the tasks of a run are run.
 pub(super) trait Executor<'a> {
@@ -43,5 +44,5 @@ fn turn(job: &Job<'_>, cancel: &Cancel, sender: &Sender<Message>) -> io::Result<
     let finished = job.process(cancel, |progress| {
         let _ = sender.send(Message::Progress(job.task(), progress));
     })?;
-    job.end(*laid, finished)
+    job.end(*laid, finished, Durable::Now)
 }

@@ -9,18 +9,20 @@ mod local;
 mod process;
 mod progress;
 mod schedule;
+mod slurm;
 mod trace;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use crate::digest::Digest;
 use crate::graph::{Study, TaskId};
 use crate::plan::Planner;
 use crate::policy::Resources;
+use crate::remote::Remote;
 use crate::store::Store;
 
 pub use audit::{Audited, audit};
@@ -31,8 +33,9 @@ use local::{Executor, Local};
 pub use process::{Cancel, serve_task};
 pub use progress::{Console, Fancy, Plain, Several, seconds};
 use schedule::Scheduler;
+pub use slurm::{Cluster, OnInterrupt, Settings as SlurmSettings, jobs as slurm_jobs, serve_job};
 pub use trace::Trace;
-use worker::{Job, Message};
+use worker::{Job, Message, Place, Turn};
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -46,6 +49,10 @@ pub struct RunOptions {
     pub on_failure: OnFailure,
     /// Whether the console is told the log of every task.
     pub logs: Logs,
+    /// The cluster whose jobs the tasks are; this machine's processes where there is none.
+    pub cluster: Option<Cluster>,
+    /// A store that is shared: asked before a task runs, and sent what it made.
+    pub remote: Option<Arc<Remote>>,
     /// The binary whose `task` command runs a task.
     pub program: PathBuf,
 }
@@ -140,12 +147,27 @@ fn pass(
     let planner = Planner::new(study, store);
     let mut scheduler = Scheduler::new(study, store, options, &planner, console);
     std::thread::scope(|scope| {
-        let mut executor = Local { scope, cancel, sender };
+        let mut executor: Box<dyn Executor<'_> + '_> = match &options.cluster {
+            None => Box::new(Local { scope, cancel, sender: sender.clone() }),
+            Some(cluster) => {
+                let (slurm, jobs) = slurm::channel();
+                let server = slurm::Server::new(cluster, store, options, cancel, sender.clone());
+                scope.spawn(move || server.serve(&jobs));
+                Box::new(slurm)
+            }
+        };
         loop {
             if !cancel.requested() && !scheduler.stopping() {
                 scheduler.look_up_ready();
+                ask(options.remote.as_deref(), scheduler.asks(), &sender);
                 let turns = std::iter::from_fn(|| scheduler.next_turn());
-                let job = |turn| Job::new(study, store, &planner, options, &folder, turn);
+                let job = |turn: Turn| {
+                    let place = match options.cluster {
+                        None => Place::Run(&folder),
+                        Some(_) => Place::Own(slurm::folder(store, &turn.key)),
+                    };
+                    Job::new(study, store, &planner, options, place, turn)
+                };
                 executor.launch(turns.map(job).collect());
             }
             if scheduler.idle(cancel.requested()) {
@@ -155,19 +177,36 @@ fn pass(
             match messages.recv_timeout(scheduler.patience()) {
                 Ok(Message::Progress(task, progress)) => scheduler.progress(task, &progress),
                 Ok(Message::Finished(task, outcome)) => scheduler.finished(task, *outcome),
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Ok(Message::Asked(task)) => scheduler.answered(task),
+                Err(mpsc::RecvTimeoutError::Timeout) => scheduler.tick(),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
         }
     });
     let summary = scheduler.end(cancel.requested());
     drop(folder);
+    // What is sent is read and hashed by then; what a power failure takes here is taken from there.
     if let Err(error) = store.sync() {
         say!("warning: what this run made may not survive a power failure: {error}");
+    }
+    if let Some(remote) = &options.remote {
+        remote.finish(|| cancel.requested());
     }
     let mut planner = planner;
     planner.save();
     Ok(summary)
+}
+
+/// Asks the remote for what misses here.
+fn ask(remote: Option<&Remote>, asks: Vec<(TaskId, Digest)>, sender: &mpsc::Sender<Message>) {
+    for (task, key) in asks {
+        let sender = sender.clone();
+        let Some(remote) = remote else { return };
+        remote.ask(key, move |_| {
+            // The scheduler is gone only when the run is being torn down.
+            let _ = sender.send(Message::Asked(task));
+        });
+    }
 }
 
 #[cfg(test)]

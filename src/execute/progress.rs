@@ -1,6 +1,6 @@
 //! What a person sees while tasks run: bars on a terminal, plain lines elsewhere.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use dissim_api::Progress;
@@ -24,10 +24,14 @@ pub trait Console {
     fn failed(&mut self, task: &str, why: &str);
     /// A task failed, and is tried again after so many seconds.
     fn retried(&mut self, task: &str, why: &str, wait_s: f64);
+    /// Somebody else computes a task; the run waits for what comes of that.
+    fn elsewhere(&mut self, task: &str, who: &str);
     /// The log of a task, where all logs were asked for.
     fn log(&mut self, task: &str, text: &str);
     /// A task was stopped by a signal.
     fn cancelled(&mut self, task: &str);
+    /// Some time went by in which nothing happened.
+    fn tick(&mut self) {}
     /// The run is over.
     fn end(&mut self);
 }
@@ -88,12 +92,20 @@ impl Console for Several {
         self.0.iter_mut().for_each(|c| c.retried(task, why, wait_s));
     }
 
+    fn elsewhere(&mut self, task: &str, who: &str) {
+        self.0.iter_mut().for_each(|c| c.elsewhere(task, who));
+    }
+
     fn log(&mut self, task: &str, text: &str) {
         self.0.iter_mut().for_each(|c| c.log(task, text));
     }
 
     fn cancelled(&mut self, task: &str) {
         self.0.iter_mut().for_each(|c| c.cancelled(task));
+    }
+
+    fn tick(&mut self) {
+        self.0.iter_mut().for_each(|c| c.tick());
     }
 
     fn end(&mut self) {
@@ -106,6 +118,8 @@ impl Console for Several {
 pub struct Plain {
     tasks: usize,
     finished: usize,
+    /// Tasks that were said to be computed elsewhere.
+    elsewhere: BTreeSet<String>,
 }
 
 impl Console for Plain {
@@ -118,7 +132,9 @@ impl Console for Plain {
     }
 
     fn started(&mut self, task: &str) {
-        say!("      start {}", one_line(task));
+        if !self.elsewhere.contains(task) {
+            say!("      start {}", one_line(task));
+        }
     }
 
     fn progress(&mut self, _: &str, _: &Progress) {}
@@ -135,6 +151,12 @@ impl Console for Plain {
 
     fn retried(&mut self, task: &str, why: &str, wait_s: f64) {
         say!("{}", retry_line(task, why, wait_s));
+    }
+
+    fn elsewhere(&mut self, task: &str, who: &str) {
+        if self.elsewhere.insert(task.to_owned()) {
+            say!("      waits {task}: {who} computes it");
+        }
     }
 
     fn log(&mut self, task: &str, text: &str) {
@@ -263,6 +285,10 @@ impl Console for Fancy {
     fn retried(&mut self, task: &str, why: &str, wait_s: f64) {
         self.remove(task);
         self.print(&retry_line(task, why, wait_s));
+    }
+
+    fn elsewhere(&mut self, task: &str, _: &str) {
+        self.remove(task);
     }
 
     fn log(&mut self, task: &str, text: &str) {

@@ -32,8 +32,10 @@ enum Life {
     Pending,
     /// All it needs is there; its key can be known.
     Ready,
-    /// A miss, in line for its share of the machine, for an equal key that is being computed, or
-    /// for another attempt.
+    /// A miss; the remote is asked whether it has it.
+    Asked,
+    /// A miss, in line for its share of the machine, for an equal key that is being computed, here
+    /// or elsewhere, or for another attempt.
     Queued,
     /// Its process runs.
     Running,
@@ -67,6 +69,10 @@ pub(super) struct Scheduler<'a> {
     misses: HashMap<TaskId, Miss>,
     /// Tasks whose equal is being computed, by key.
     equal: HashMap<Digest, Vec<TaskId>>,
+    /// Misses that the remote is to be asked for.
+    asks: Vec<TaskId>,
+    /// How many it was asked for, and has not answered.
+    asking: usize,
     /// Tasks that are tried again, and when.
     delayed: Vec<(Instant, TaskId)>,
     started: HashMap<TaskId, Instant>,
@@ -103,6 +109,8 @@ impl<'a> Scheduler<'a> {
             ranks: None,
             misses: HashMap::new(),
             equal: HashMap::new(),
+            asks: Vec::new(),
+            asking: 0,
             delayed: Vec::new(),
             started: HashMap::new(),
             summary,
@@ -115,8 +123,11 @@ impl<'a> Scheduler<'a> {
 
     /// Whether nothing runs and nothing will.
     pub fn idle(&self, cancelled: bool) -> bool {
-        let over = cancelled || self.stopping() || self.delayed.is_empty();
-        self.started.is_empty() && over && (cancelled || self.stopping() || self.queue.is_empty())
+        let nothing_due = self.delayed.is_empty()
+            && self.queue.is_empty()
+            && self.asks.is_empty()
+            && self.asking == 0;
+        self.started.is_empty() && (cancelled || self.stopping() || nothing_due)
     }
 
     /// How long to wait for news before looking again.
@@ -173,6 +184,33 @@ impl<'a> Scheduler<'a> {
                 self.equal.insert(key.clone(), Vec::new());
                 let description = Arc::new(description);
                 self.misses.insert(task, Miss { key, description, failed: 0 });
+                if self.options.remote.is_some() {
+                    self.life[task] = Life::Asked;
+                    self.asks.push(task);
+                } else {
+                    self.enqueue(task);
+                }
+            }
+        }
+    }
+
+    /// Misses that the remote is to be asked for, with their keys.
+    pub fn asks(&mut self) -> Vec<(TaskId, Digest)> {
+        self.asking += self.asks.len();
+        let misses = &self.misses;
+        self.asks.drain(..).map(|task| (task, misses[&task].key.clone())).collect()
+    }
+
+    /// The remote answered: the task is a hit now, or waits for its turn.
+    pub fn answered(&mut self, task: TaskId) {
+        self.asking -= 1;
+        match self.planner.index().look_up(&self.misses[&task].key) {
+            Some(hit) => {
+                self.hit(task, hit);
+                self.release(task);
+            }
+            None => {
+                self.life[task] = Life::Queued;
                 self.enqueue(task);
             }
         }
@@ -194,7 +232,19 @@ impl<'a> Scheduler<'a> {
         let now = Instant::now();
         let due: Vec<TaskId> = self.delayed.iter().filter(|d| d.0 <= now).map(|d| d.1).collect();
         self.delayed.retain(|(at, _)| *at > now);
-        due.into_iter().for_each(|task| self.enqueue(task));
+        for task in due {
+            // Somebody may have computed it meanwhile.
+            if self.options.remote.is_some() {
+                self.life[task] = Life::Asked;
+                self.asks.push(task);
+            } else {
+                self.enqueue(task);
+            }
+        }
+        // Most often all cores are taken, and the queue may be long.
+        if !self.budget.has_room() {
+            return None;
+        }
         let (study, budget) = (self.study, &mut self.budget);
         let fits = |(_, task): &&(Reverse<u64>, TaskId)| {
             budget.take(&study.stage_of(*task).policy.resources)
@@ -208,6 +258,11 @@ impl<'a> Scheduler<'a> {
         self.started.insert(task, now);
         self.console.started(self.name(task));
         Some(turn)
+    }
+
+    /// Nothing happened for a while.
+    pub fn tick(&mut self) {
+        self.console.tick();
     }
 
     pub fn progress(&mut self, task: TaskId, progress: &dissim_api::Progress) {
@@ -241,6 +296,13 @@ impl<'a> Scheduler<'a> {
                 self.console.failed(name, &why);
                 self.lose(task, why);
             }
+            Outcome::Elsewhere(who) => {
+                self.console.elsewhere(name, &who);
+                let wait = self.options.remote.as_ref().map_or(PATIENCE, |r| r.patience());
+                self.life[task] = Life::Queued;
+                self.delayed.push((Instant::now() + wait, task));
+                return;
+            }
             Outcome::Damaged(why) => {
                 self.console.retried(name, &why, 0.0);
                 self.lose_users(task);
@@ -251,7 +313,11 @@ impl<'a> Scheduler<'a> {
                 self.life[task] = Life::Queued;
             }
         }
-        // Tasks with an equal key find its record now; after a failure one of them tries again.
+        self.release(task);
+    }
+
+    /// Tasks with an equal key find its record now; after a failure one of them tries again.
+    fn release(&mut self, task: TaskId) {
         if let Some(miss) = self.misses.remove(&task)
             && let Some(waiting) = self.equal.remove(&miss.key)
         {
@@ -320,7 +386,7 @@ impl<'a> Scheduler<'a> {
     pub fn end(mut self, interrupted: bool) -> Summary {
         self.console.end();
         let unfinished = |life: &&Life| {
-            matches!(life, Life::Pending | Life::Ready | Life::Queued | Life::Running)
+            matches!(life, Life::Pending | Life::Ready | Life::Asked | Life::Queued | Life::Running)
         };
         self.summary.skipped += self.life.iter().filter(unfinished).count();
         self.summary.interrupted = interrupted;

@@ -29,6 +29,8 @@ fn study(needs: &[Vec<Arc<[usize]>>]) -> Study {
         device: dissim_api::Device::Cpu,
         claims: Vec::new(),
         tables: Vec::new(),
+        remote: None,
+        slurm: None,
         stages: Vec::new(),
         tasks: needs.iter().enumerate().map(task).collect(),
     }

@@ -75,6 +75,10 @@ impl Console for Trace {
         self.finish(task, "retried");
     }
 
+    fn elsewhere(&mut self, task: &str, _: &str) {
+        self.finish(task, "elsewhere");
+    }
+
     fn log(&mut self, _: &str, _: &str) {}
 
     fn cancelled(&mut self, task: &str) {

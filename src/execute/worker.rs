@@ -20,18 +20,21 @@ use crate::history::host;
 use crate::key::Description;
 use crate::plan::Planner;
 use crate::policy::Policy;
+use crate::remote::{Claimed, Claiming, Remote};
 use crate::say::calm;
-use crate::store::{Damaged, Hit, KeyLock, Record, RunFolder, Store, at};
+use crate::store::{Damaged, Durable, Hit, KeyLock, Record, RunFolder, Store, at};
 
 /// How often a lock that another runner holds is tried.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 /// Lines of a log that a failure shows.
 const LOG_TAIL: usize = 15;
 
-/// What a worker tells the scheduler.
+/// What the scheduler is told.
 pub(super) enum Message {
     Progress(TaskId, Progress),
     Finished(TaskId, Box<Outcome>),
+    /// The remote was asked for a task's key: what it has is in the store now.
+    Asked(TaskId),
 }
 
 /// How a task's turn ended.
@@ -44,10 +47,22 @@ pub(super) enum Outcome {
     Failed(String),
     /// What it reads changed while it ran: another attempt would be at another key.
     Stale(String),
+    /// Somebody else computes it: who.
+    Elsewhere(String),
     /// An input is damaged: whoever made it must make it again first.
     Damaged(String),
     /// A signal ended it.
     Cancelled,
+}
+
+/// What came of a look at a task's key.
+pub(super) enum Tried {
+    /// Its turn ended there.
+    Over(Outcome),
+    /// It is this runner's to compute.
+    Locked(KeyLock),
+    /// Another runner computes it.
+    Busy,
 }
 
 /// What came of the beginning of a task's turn.
@@ -61,6 +76,8 @@ pub(super) enum Begun {
 /// A task that is laid out in its folder, and whose key is locked.
 pub(super) struct Laid {
     spec: TaskSpec,
+    /// The claim in the shared store.
+    pub claim: Option<Claiming>,
     /// When the project files that it reads were written.
     written: BTreeMap<String, Written>,
     _lock: KeyLock,
@@ -82,11 +99,34 @@ pub(super) struct Finished {
     pub log: Vec<u8>,
 }
 
+impl Finished {
+    /// A process of which nothing is known but why it is gone.
+    pub fn lost(why: &str, log: Vec<u8>) -> Self {
+        Self {
+            end: End::Failed(why.to_owned()),
+            peak_memory_bytes: 0,
+            started: 0,
+            duration_s: 0.0,
+            host: String::new(),
+            metrics: BTreeMap::new(),
+            log,
+        }
+    }
+}
+
 /// A task whose turn it is.
 pub(super) struct Turn {
     pub task: TaskId,
     pub key: Digest,
     pub description: Arc<Description>,
+}
+
+/// Where a task is laid out.
+pub(super) enum Place<'a> {
+    /// In the run's folder.
+    Run(&'a RunFolder),
+    /// In a folder that outlives the run.
+    Own(PathBuf),
 }
 
 /// Everything a worker needs, so that it shares nothing with the scheduler.
@@ -100,7 +140,9 @@ pub(super) struct Job<'a> {
     key: Digest,
     code: Arc<Code>,
     program: PathBuf,
-    run: &'a RunFolder,
+    remote: Option<Arc<Remote>>,
+    /// Whose folder the task's is in, and is used again; none where it outlives the runner.
+    run: Option<&'a RunFolder>,
     folder: PathBuf,
     /// A process of the task may be left, and write to its folder.
     left: AtomicBool,
@@ -112,11 +154,15 @@ impl<'a> Job<'a> {
         store: &'a Store,
         planner: &'a Planner<'a>,
         options: &RunOptions,
-        run: &'a RunFolder,
+        place: Place<'a>,
         turn: Turn,
     ) -> Self {
         let Turn { task, key, description } = turn;
         let (_, code) = planner.code(task);
+        let (run, folder) = match place {
+            Place::Run(run) => (Some(run), run.path().join(task.to_string())),
+            Place::Own(folder) => (None, folder),
+        };
         Self {
             study,
             store,
@@ -127,8 +173,9 @@ impl<'a> Job<'a> {
             key,
             code,
             program: options.program.clone(),
+            remote: options.remote.clone(),
             run,
-            folder: run.path().join(task.to_string()),
+            folder,
             left: AtomicBool::new(false),
         }
     }
@@ -138,31 +185,107 @@ impl<'a> Job<'a> {
         self.task
     }
 
-    /// Takes the key's lock, looks again, and lays the task out.
+    /// The task's name.
+    pub fn name(&self) -> &str {
+        &self.study.tasks[self.task].name
+    }
+
+    /// The task's stage.
+    pub fn stage(&self) -> usize {
+        self.study.tasks[self.task].stage
+    }
+
+    /// The name of the task's stage.
+    pub fn stage_name(&self) -> &str {
+        &self.study.stage_of(self.task).name
+    }
+
+    /// How the task is to be run.
+    pub fn policy(&self) -> &Policy {
+        self.policy
+    }
+
+    /// Where the task is laid out.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Takes the key's lock and looks again.
+    pub fn try_begin(&self) -> io::Result<Tried> {
+        let Some(lock) = self.store.try_lock(&self.key)? else { return Ok(Tried::Busy) };
+        Ok(match self.planner.index().look_up(&self.key) {
+            Some(hit) => Tried::Over(Outcome::TakenOver(hit)),
+            None => Tried::Locked(lock),
+        })
+    }
+
+    /// Waits for the key's lock, looks again, and lays the task out.
     pub fn begin(&self, cancel: &Cancel) -> io::Result<Begun> {
-        let lock = loop {
+        loop {
             if cancel.requested() {
                 return Ok(Begun::Over(Outcome::Cancelled));
             }
-            match self.store.try_lock(&self.key)? {
-                Some(lock) => break lock,
-                None => std::thread::sleep(LOCK_POLL),
+            match self.try_begin()? {
+                Tried::Over(outcome) => return Ok(Begun::Over(outcome)),
+                Tried::Locked(lock) => {
+                    let claimed = self.remote.as_ref().filter(|remote| remote.is_written());
+                    let claimed =
+                        claimed.and_then(|remote| remote.claim_all(&[self.to_claim()]).pop());
+                    let claim = match self.claimed(claimed.unwrap_or(Claimed::Unknown)) {
+                        Ok(claim) => claim,
+                        Err(outcome) => return Ok(Begun::Over(*outcome)),
+                    };
+                    return self.lay_out(lock, claim);
+                }
+                Tried::Busy => std::thread::sleep(LOCK_POLL),
             }
-        };
-        if let Some(hit) = self.planner.index().look_up(&self.key) {
-            return Ok(Begun::Over(Outcome::TakenOver(hit)));
         }
+    }
+
+    /// What is claimed in the shared store before the task runs: its key, and its name.
+    pub fn to_claim(&self) -> (Digest, String) {
+        (self.key.clone(), self.name().to_owned())
+    }
+
+    /// The claim to hold while the task runs; or how its turn ends where another has one.
+    pub fn claimed(&self, claimed: Claimed) -> Result<Option<Claiming>, Box<Outcome>> {
+        match claimed {
+            Claimed::Ours(claim) => Ok(Some(claim)),
+            Claimed::Unknown => Ok(None),
+            Claimed::Theirs(who) => Err(Box::new(Outcome::Elsewhere(who))),
+            Claimed::Here => match self.planner.index().look_up(&self.key) {
+                Some(hit) => Err(Box::new(Outcome::TakenOver(hit))),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Lays out inputs, an empty output folder and the spec, where that still makes sense.
+    pub fn lay_out(&self, lock: KeyLock, claim: Option<Claiming>) -> io::Result<Begun> {
         let written = self.written();
         if let Some(why) = self.changed_files(&written) {
             return Ok(Begun::Over(Outcome::Stale(self.keep_failure(&why, b""))));
         }
         match self.prepare() {
-            Ok(spec) => Ok(Begun::Laid(Box::new(Laid { spec, written, _lock: lock }))),
+            Ok(spec) => Ok(Begun::Laid(Box::new(Laid { spec, claim, written, _lock: lock }))),
             Err(error) => match Damaged::of(&error) {
                 Some(damaged) => Ok(Begun::Over(Outcome::Damaged(damaged.to_string()))),
                 None => Err(error),
             },
         }
+    }
+
+    /// The spec of a task that an earlier runner laid out.
+    pub fn laid_before(&self) -> Option<TaskSpec> {
+        let spec: TaskSpec =
+            serde_json::from_slice(&fs::read(self.folder.join("spec.json")).ok()?).ok()?;
+        let ours = spec.version == TaskSpec::VERSION && spec.output == self.folder.join("output");
+        ours.then_some(spec)
+    }
+
+    /// A task that an earlier runner laid out, under this one's lock.
+    pub fn taken_up(&self, spec: TaskSpec, lock: KeyLock) -> Laid {
+        Laid { spec, claim: None, written: self.written(), _lock: lock }
     }
 
     /// Runs a task that was laid out as a process of this machine.
@@ -196,7 +319,7 @@ impl<'a> Job<'a> {
     }
 
     /// Keeps what a task made, or says why there is nothing to keep.
-    pub fn end(&self, laid: Laid, finished: Finished) -> io::Result<Outcome> {
+    pub fn end(&self, laid: Laid, finished: Finished, durable: Durable) -> io::Result<Outcome> {
         match finished.end {
             End::Cancelled => return Ok(Outcome::Cancelled),
             End::Failed(why) => {
@@ -224,14 +347,16 @@ impl<'a> Job<'a> {
             dissim: env!("CARGO_PKG_VERSION").to_owned(),
             check: None,
         };
-        self.store.put_record(&record, &self.code)?;
-        if self.left.load(Ordering::Relaxed) {
-            let _ = fs::remove_dir_all(&laid.spec.scratch);
-        } else {
-            self.run.give_back_scratch(&laid.spec.scratch, &self.task.to_string());
+        self.store.put_record(&record, &self.code, durable)?;
+        match self.run_folder_to_reuse() {
+            Some(run) => run.give_back_scratch(&laid.spec.scratch, &self.task.to_string()),
+            None => drop(fs::remove_dir_all(&laid.spec.scratch)),
         }
         let index = self.planner.index();
         index.put_latest(&record.task, &record.key);
+        if let Some(remote) = self.remote.as_ref().filter(|remote| remote.is_written()) {
+            remote.send(record, laid.claim);
+        }
         match index.look_up(&self.key) {
             Some(hit) => Ok(Outcome::Ran(hit)),
             None => Ok(Outcome::Failed("what it made is gone from the store already".to_owned())),
@@ -240,17 +365,29 @@ impl<'a> Job<'a> {
 
     /// The task is over: its folder goes.
     pub fn clear(&self) {
-        if self.left.load(Ordering::Relaxed) {
-            let _ = fs::remove_dir_all(&self.folder);
-        } else {
-            self.run.give_back(self.folder.clone());
+        match self.run_folder_to_reuse() {
+            Some(run) => run.give_back(self.folder.clone()),
+            None => drop(fs::remove_dir_all(&self.folder)),
         }
+    }
+
+    /// The run's folder, where no process is left that may write to the task's.
+    fn run_folder_to_reuse(&self) -> Option<&RunFolder> {
+        self.run.filter(|_| !self.left.load(Ordering::Relaxed))
     }
 
     /// Lays out inputs, an empty output folder and the spec.
     fn prepare(&self) -> io::Result<TaskSpec> {
-        self.run.take(&self.task.to_string())?;
-        let scratch = self.run.take_scratch(self.store, &self.key)?;
+        let scratch = match self.run {
+            Some(run) => {
+                run.take(&self.task.to_string())?;
+                run.take_scratch(self.store, &self.key)?
+            }
+            None => {
+                let _ = fs::remove_dir_all(&self.folder);
+                self.store.scratch(&self.key)?
+            }
+        };
         lay_out(self.study, self.store, self.task, &self.description, &self.folder, scratch)
     }
 

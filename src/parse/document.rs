@@ -20,6 +20,8 @@ pub(crate) struct Document {
     pub stages: Vec<StageEntry>,
     pub claims: Option<(Key, Node)>,
     pub tables: Option<(Key, Node)>,
+    pub store: Option<Node>,
+    pub executors: Option<Node>,
 }
 
 /// An entry under `stages:`.
@@ -71,6 +73,16 @@ pub(crate) const TOP_KEYS: &[(&str, &str, bool)] = &[
     ("stages", "The stages by name, in any order.", true),
     ("claims", "What the study asserts; judged by the report.", false),
     ("tables", "Tables of the results, written by the report.", false),
+    (
+        "executors",
+        "How tasks are run elsewhere: `{ slurm: { partition: gpu } }`, for `dissim run --executor slurm`. Not part of any key.",
+        false,
+    ),
+    (
+        "store",
+        "A store that a group shares: `{ remote: s3://bucket/folder, mode: readwrite }`. Not part of any key.",
+        false,
+    ),
 ];
 /// The keys of a stage: name, meaning, whether it is required.
 pub(crate) const STAGE_KEYS: &[(&str, &str, bool)] = &[
@@ -95,7 +107,7 @@ pub(crate) const STAGE_KEYS: &[(&str, &str, bool)] = &[
     ),
     (
         "resources",
-        "What a task takes of the machine: `{ cpus: 2, memory: 4GB }`; one core by default. Not part of the key.",
+        "What a task takes of the machine: `{ cpus: 2, memory: 4GB }`; one core by default. A cluster is told `gres` and `partition` too. Not part of the key.",
         false,
     ),
 ];
@@ -132,6 +144,8 @@ pub(crate) fn read(root: &Node, errors: &mut Vec<PipelineError>) -> Document {
             "profiles" => document.profiles = reader.map(key, node),
             "claims" => document.claims = Some((key.clone(), node.clone())),
             "tables" => document.tables = Some((key.clone(), node.clone())),
+            "executors" => document.executors = Some(node.clone()),
+            "store" => document.store = Some(node.clone()),
             "stages" => {
                 for (key, node) in reader.map(key, node) {
                     document.stages.extend(reader.stage(&key, &node));

@@ -2,9 +2,11 @@
 
 mod document;
 mod errors;
+mod executors;
 mod policy;
 mod recover;
 mod results;
+mod store;
 mod values;
 mod yaml;
 
@@ -21,6 +23,8 @@ pub(crate) use document::{Document, StageEntry};
 pub(crate) use document::{STAGE_KEYS, TOP_KEYS};
 pub use errors::{PipelineError, PipelineErrors, Place};
 pub(crate) use errors::{suggest_or_list, suggestion};
+pub(crate) use executors::KEYS as SLURM_KEYS;
+pub(crate) use store::KEYS as STORE_KEYS;
 pub(crate) use values::Values;
 pub(crate) use yaml::{Data, Key, Node};
 
@@ -122,6 +126,8 @@ fn parse(
         |table| registry::check_table(table, &columns),
         errors,
     );
+    let remote = document.store.as_ref().and_then(|node| store::read(node, &values, errors));
+    let slurm = document.executors.as_ref().and_then(|node| executors::read(node, &values, errors));
     let root = root_of(file);
     let (stages, tasks) = expand::expand(&document, &values, registry, &root, errors)?;
     Some(Study {
@@ -133,6 +139,8 @@ fn parse(
         device,
         claims,
         tables,
+        remote,
+        slurm,
         stages,
         tasks,
     })

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::errors::{PipelineError, suggest_or_list};
 use super::yaml::{Data, Key, Node};
-use crate::policy::{Policy, Resources, Retry};
+use crate::policy::{Policy, Retry};
 
 /// The keys of a stage that are read here.
 pub(super) const KEYS: [&str; 3] = ["retry", "timeout", "resources"];
 const SECONDS: [(&str, f64); 5] =
     [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
-const BYTES: [(&str, f64); 7] = [
+pub(super) const BYTES: [(&str, f64); 7] = [
     ("KiB", 1024.0),
     ("MiB", 1_048_576.0),
     ("GiB", 1_073_741_824.0),
@@ -22,12 +22,15 @@ const BYTES: [(&str, f64); 7] = [
 /// The longest duration: far above any task, far below what a clock cannot add.
 const LONGEST_S: f64 = 366.0 * 86400.0;
 
+/// The keys of `resources`.
+const RESOURCES: [&str; 4] = ["cpus", "memory", "gres", "partition"];
+
 /// Reads one of [`KEYS`] into the policy.
 pub(super) fn read(key: &Key, node: &Node, policy: &mut Policy, errors: &mut Vec<PipelineError>) {
     match key.name.as_str() {
         "retry" => policy.retry = retry(key, node, errors),
         "timeout" => policy.timeout = duration(key, node, errors),
-        _ => policy.resources = resources(key, node, errors),
+        _ => resources(key, node, policy, errors),
     }
 }
 
@@ -47,8 +50,9 @@ fn retry(key: &Key, node: &Node, errors: &mut Vec<PipelineError>) -> Retry {
     retry
 }
 
-fn resources(key: &Key, node: &Node, errors: &mut Vec<PipelineError>) -> Resources {
-    let mut resources = Resources::default();
+fn resources(key: &Key, node: &Node, policy: &mut Policy, errors: &mut Vec<PipelineError>) {
+    let Policy { resources, cluster, .. } = policy;
+    (*resources, *cluster) = Default::default();
     if !matches!(node.data, Data::Map(_)) {
         wrong(key, node, "a map such as `{ cpus: 2, memory: 4GB }`", errors);
     }
@@ -59,13 +63,14 @@ fn resources(key: &Key, node: &Node, errors: &mut Vec<PipelineError>) -> Resourc
                 Some(bytes) => resources.memory = bytes as u64,
                 None => wrong(key, node, "bytes, such as `512MB` or `4GB`", errors),
             },
-            _ => unknown(key, "resources", &["cpus", "memory"], errors),
+            "gres" => cluster.gres = word(key, node, errors),
+            "partition" => cluster.partition = word(key, node, errors),
+            _ => unknown(key, "resources", &RESOURCES, errors),
         }
     }
-    resources
 }
 
-fn count(key: &Key, node: &Node, least: u32, errors: &mut Vec<PipelineError>) -> u32 {
+pub(super) fn count(key: &Key, node: &Node, least: u32, errors: &mut Vec<PipelineError>) -> u32 {
     match node.data {
         Data::Int(n) if (i64::from(least)..=1000).contains(&n) => n as u32,
         _ => {
@@ -75,7 +80,24 @@ fn count(key: &Key, node: &Node, least: u32, errors: &mut Vec<PipelineError>) ->
     }
 }
 
-fn duration(key: &Key, node: &Node, errors: &mut Vec<PipelineError>) -> Option<Duration> {
+/// A word for a command line: no line breaks, nothing that cannot be seen.
+fn word(key: &Key, node: &Node, errors: &mut Vec<PipelineError>) -> Option<String> {
+    let good = |text: &&str| !text.is_empty() && !text.chars().any(char::is_control);
+    let found = match &node.data {
+        Data::Text(text) => Some(text.trim()).filter(good).map(str::to_owned),
+        _ => None,
+    };
+    if found.is_none() {
+        wrong(key, node, "a text of one line", errors);
+    }
+    found
+}
+
+pub(super) fn duration(
+    key: &Key,
+    node: &Node,
+    errors: &mut Vec<PipelineError>,
+) -> Option<Duration> {
     let seconds = measure(node, &SECONDS).filter(|s| *s > 0.0 && *s <= LONGEST_S);
     if seconds.is_none() {
         wrong(key, node, "a duration, such as `90s`, `30m` or `2h`", errors);
@@ -84,7 +106,7 @@ fn duration(key: &Key, node: &Node, errors: &mut Vec<PipelineError>) -> Option<D
 }
 
 /// A number with a unit, or a number alone in the base unit.
-fn measure(node: &Node, units: &[(&str, f64)]) -> Option<f64> {
+pub(super) fn measure(node: &Node, units: &[(&str, f64)]) -> Option<f64> {
     let value = match &node.data {
         Data::Int(n) => *n as f64,
         Data::Float(n) => *n,
@@ -112,6 +134,7 @@ fn unknown(key: &Key, of: &str, known: &[&str], errors: &mut Vec<PipelineError>)
 mod tests {
     use super::*;
     use crate::parse::yaml;
+    use crate::policy::Resources;
 
     fn policy(text: &str) -> Result<Policy, String> {
         let (mut policy, mut errors) = (Policy::default(), Vec::new());
@@ -130,6 +153,15 @@ mod tests {
         assert_eq!(policy_of.retry, Retry { times: 3, wait: Duration::from_secs(10) });
         assert_eq!(policy_of.timeout, Some(Duration::from_secs(5400)));
         assert_eq!(policy_of.resources, Resources { cpus: 2, memory: 4_000_000_000 });
+        let wishes = policy("resources: { gres: \"gpu:1\", partition: fast }").unwrap().cluster;
+        assert_eq!(
+            (wishes.gres.as_deref(), wishes.partition.as_deref()),
+            (Some("gpu:1"), Some("fast"))
+        );
+        assert_eq!(
+            policy("resources: { gres: \"\" }").unwrap_err(),
+            "`gres` must be a text of one line"
+        );
         assert_eq!(policy("retry: 2").unwrap().retry.times, 2);
         assert_eq!(policy("timeout: 250ms").unwrap().timeout, Some(Duration::from_millis(250)));
         assert_eq!(policy("resources: { memory: 1GiB }").unwrap().resources.memory, 1 << 30);

@@ -381,3 +381,50 @@ proptest::proptest! {
         let _ = told(&text);
     }
 }
+
+#[test]
+fn the_shared_store() {
+    let store = |text: &str| format!("store: {text}\nstages: {{}}\n");
+    let cases = [
+        ("no map", "s3://b"),
+        ("no remote", "{ mode: read }"),
+        ("no address", "{ remote: bucket }"),
+        ("no scheme that is known", "{ remote: \"ftp://b\" }"),
+        ("a password", "{ remote: \"https://me:secret@host/x\" }"),
+        ("a signature", "{ remote: \"https://host/x?sig=secret\" }"),
+        ("a mode like none", "{ remote: \"s3://b\", mode: write }"),
+        ("a key with a typo", "{ remote: \"s3://b\", mod: read }"),
+        ("keys that are none", "{ remote: \"s3://b\", trusted: [abc] }"),
+        ("nobody is trusted", "{ remote: \"s3://b\", trusted: [] }"),
+        ("too short a lease", "{ remote: \"s3://b\", lease: 1s }"),
+        ("several at once", "{ remote: 3, mode: 4, lease: soon }"),
+        ("as it should be", "{ remote: \"s3://b/x\", mode: readwrite, lease: 2m }"),
+    ];
+    let cases: Vec<_> = cases.map(|(title, text)| (title, store(text))).to_vec();
+    let cases: Vec<_> = cases.iter().map(|(title, text)| (*title, text.as_str())).collect();
+    insta::assert_snapshot!(under_head(&cases));
+}
+
+#[test]
+fn executors() {
+    let slurm = |text: &str| format!("executors: {text}\nstages: {{}}\n");
+    let cases = [
+        ("no map", "slurm"),
+        ("an executor like none", "{ slrum: { partition: p } }"),
+        ("slurm as text", "{ slurm: gpu }"),
+        ("a key with a typo", "{ slurm: { partion: p } }"),
+        ("numbers that are none", "{ slurm: { cpus: 0, array: many, at_once: -1, memory: lots } }"),
+        ("times that are none", "{ slurm: { time: soon, poll: 0s } }"),
+        ("a list where a text is", "{ slurm: { partition: [a, b], gres: '' } }"),
+        ("a text where a list is", "{ slurm: { modules: cuda, extra: [1] } }"),
+        ("a line break", "{ slurm: { account: \"a\\nb\" } }"),
+        ("nothing said", "{ slurm: }"),
+        (
+            "all of it",
+            "{ slurm: { partition: p, account: a, time: 2h, cpus: 2, memory: 4GB, gres: \"gpu:1\", modules: [m], extra: [--nice=1], array: 10, at_once: 20, poll: 1s } }",
+        ),
+    ];
+    let cases: Vec<_> = cases.map(|(title, text)| (title, slurm(text))).to_vec();
+    let cases: Vec<_> = cases.iter().map(|(title, text)| (*title, text.as_str())).collect();
+    insta::assert_snapshot!(under_head(&cases));
+}

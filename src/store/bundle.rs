@@ -55,6 +55,15 @@ pub struct Imported {
     pub kept: Vec<PathBuf>,
 }
 
+/// When a file is on the disk for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durable {
+    /// Before it has its name.
+    Now,
+    /// When [`Store::sync`] is called; until then a marker says so.
+    Later,
+}
+
 fn invalid(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
 }
@@ -154,7 +163,8 @@ impl Store {
                 }
                 Some(("objects", digest)) => {
                     let digest = named(digest, name)?;
-                    imported.blobs += usize::from(self.put_stream(&digest, &mut entry)?);
+                    imported.blobs +=
+                        usize::from(self.put_stream(&digest, &mut entry, Durable::Now)?);
                 }
                 Some((folder @ ("trees" | "code" | "records"), file)) => {
                     let digest = named(file.trim_end_matches(".json"), name)?;
@@ -176,7 +186,12 @@ impl Store {
     }
 
     /// Keeps a blob whose bytes come from a stream; false where it is there already.
-    fn put_stream(&self, digest: &Digest, from: &mut impl Read) -> io::Result<bool> {
+    pub(crate) fn put_stream(
+        &self,
+        digest: &Digest,
+        from: &mut impl Read,
+        durable: Durable,
+    ) -> io::Result<bool> {
         let target = self.object(digest);
         let there = fs::metadata(&target).is_ok_and(|m| self.has(digest, m.len()));
         let mut file = self.owned_file(super::scratch::WRITE, "")?;
@@ -198,7 +213,9 @@ impl Store {
         if !there {
             let folder = target.parent().unwrap_or(&self.root);
             fs::create_dir_all(folder).map_err(|e| at(e, folder))?;
-            file.as_file().sync_all()?;
+            if durable == Durable::Now {
+                file.as_file().sync_all()?;
+            }
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o444);
             file.as_file().set_permissions(mode)?;
             persist(file, &target)?;
@@ -211,7 +228,7 @@ impl Store {
         self.write(&self.sharded("trees", digest), &serde_json::to_vec(&tree)?)
     }
 
-    fn put_code(&self, digest: &Digest, bytes: &[u8], name: &str) -> io::Result<()> {
+    pub(crate) fn put_code(&self, digest: &Digest, bytes: &[u8], name: &str) -> io::Result<()> {
         let code: dissim_api::Code = parse(bytes, name)?;
         if code.digest() != digest.as_str() {
             return Err(invalid(format!("{name}: the code manifest is not what its name says")));

@@ -55,7 +55,7 @@ impl Written {
 impl Store {
     /// Whether a blob is there and its bytes are what its name says; read once in a process. One
     /// that is damaged is put into quarantine.
-    pub(super) fn has(&self, blob: &Digest, size: u64) -> bool {
+    pub(crate) fn has(&self, blob: &Digest, size: u64) -> bool {
         self.prove(blob, size).is_ok()
     }
 

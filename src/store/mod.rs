@@ -50,7 +50,7 @@ use crate::digest::Digest;
 
 pub(crate) use artifact::is_plain;
 pub use artifact::{Entry, Tree};
-pub use bundle::{Contents, Imported};
+pub use bundle::{Contents, Durable, Imported};
 pub use damage::Damaged;
 pub use files::FileDigests;
 pub use gc::{Held, Leftovers, Plan, Policy, Swept, UseLock, now};

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use dissim_api::Code;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, at};
+use super::{Durable, Store, Tree, at};
 use crate::digest::Digest;
 use crate::key::Description;
 
@@ -117,31 +117,58 @@ impl Store {
         self.read(&self.sharded("records", key), |bytes| Record::read(bytes, key))?
     }
 
-    /// Keeps a record, and that its key is the latest of its task. The artifact is there already.
+    /// Keeps a record, and that its key is the latest of its task. The artifact is there already. What a
+    /// short task made may wait for [`Store::sync`] in any case.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn put_record(&self, record: &Record, code: &Code) -> io::Result<()> {
+    pub fn put_record(&self, record: &Record, code: &Code, durable: Durable) -> io::Result<()> {
         let path = self.root.join("code").join(format!("{}.json", record.description.code));
         if self.code(&record.description.code).is_none() {
             self.write_json(&path, code)?;
         }
+        let may_wait = durable == Durable::Later || record.duration_s < SYNCED_FROM_S;
+        self.write_record(record, may_wait)?;
+        let _ = fs::remove_file(self.failed_log(&record.key));
+        Ok(())
+    }
+
+    /// Keeps a record that was made elsewhere, and was checked; its blobs are there already. It can be
+    /// had again, so it may wait for the disk as that of a short task may.
+    ///
+    /// # Errors
+    /// When the manifest is not what the record says or not what the blobs are, or nothing can be
+    /// written.
+    pub(crate) fn adopt(&self, record: &Record, tree: &Tree) -> io::Result<()> {
+        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let manifest = serde_json::to_vec(tree)?;
+        Tree::read(&manifest, &record.artifact).map_err(invalid)?;
+        self.write_hint(&self.sharded("trees", &record.artifact), &manifest)?;
+        if self.whole(&record.artifact).is_none() {
+            return Err(invalid("its manifest gives blobs another size than they have".to_owned()));
+        }
+        self.write_record(record, true)
+    }
+
+    fn write_record(&self, record: &Record, may_wait: bool) -> io::Result<()> {
         // Before the record: after it, a crash would leave a hit whose task has no latest key.
         self.put_latest(&record.task, &record.key)?;
         let path = self.sharded("records", &record.key);
         let made = self.paths_of(&record.artifact, &record.log);
         // All are asked, so that the marker is there for each.
-        let waits =
-            record.duration_s < SYNCED_FROM_S && made.iter().all(|file| self.may_wait(file));
-        if waits {
+        if may_wait && made.iter().all(|file| self.may_wait(file)) {
             self.write_hint(&path, &record.sealed()?)?;
         } else {
             sync_files(&made)?;
             self.write(&path, &record.sealed()?)?;
             super::sync_folder(path.parent().unwrap_or(&path))?;
         }
-        let _ = fs::remove_file(self.failed_log(&record.key));
         Ok(())
+    }
+
+    /// Whether the code manifest of that digest is kept.
+    pub(crate) fn has_code(&self, digest: &Digest) -> bool {
+        self.root.join("code").join(format!("{digest}.json")).exists()
     }
 
     /// The code manifest of that digest, if it is kept.

@@ -173,7 +173,7 @@ fn a_record_comes_back_and_a_damaged_one_is_a_miss() {
     let fixture = Fixture::new();
     let artifact = fixture.commit(&[("a", "1")]);
     let record = record(artifact, fixture.store.put(b"log").unwrap());
-    fixture.store.put_record(&record, &code()).unwrap();
+    fixture.store.put_record(&record, &code(), Durable::Now).unwrap();
     assert_eq!(fixture.store.record(&record.key).as_ref(), Some(&record));
     assert_eq!(fixture.store.latest("a"), Some(record.key.clone()));
     assert_eq!(fixture.store.code(&record.description.code), Some(code()));
@@ -192,7 +192,7 @@ fn a_record_comes_back_and_a_damaged_one_is_a_miss() {
         fs::write(&path, &bad).unwrap();
         assert!(fixture.store.record(&record.key).is_none(), "{bad}");
     }
-    fixture.store.put_record(&record, &code()).unwrap();
+    fixture.store.put_record(&record, &code(), Durable::Now).unwrap();
     assert_eq!(fixture.store.record(&record.key), Some(record));
 }
 
@@ -216,7 +216,7 @@ fn a_crash_between_any_two_steps_leaves_a_miss() {
     let artifact = fixture.store.commit(&output).unwrap();
     assert!(!hit(&fixture.store));
     let record = Record { artifact, ..record.clone() };
-    fixture.store.put_record(&record, &code()).unwrap();
+    fixture.store.put_record(&record, &code(), Durable::Now).unwrap();
     assert!(fixture.store.whole(&fixture.store.record(&record.key).unwrap().artifact).is_some());
 }
 
@@ -267,7 +267,7 @@ fn what_the_dead_left_is_swept_and_what_the_living_have_stays() {
     let locked = fixture.store.try_lock(&Digest::of(b"locked")).unwrap().unwrap();
     let artifact = fixture.commit(&[("a", "1")]);
     let record = record(artifact, fixture.store.put(b"log").unwrap());
-    fixture.store.put_record(&record, &code()).unwrap();
+    fixture.store.put_record(&record, &code(), Durable::Now).unwrap();
     let (done, not_done) = (record.key.clone(), Digest::of(b"not done"));
     fs::write(fixture.store.scratch(&done).unwrap().join("checkpoint"), "").unwrap();
     fs::write(fixture.store.scratch(&not_done).unwrap().join("checkpoint"), "").unwrap();
@@ -355,7 +355,7 @@ fn no_flipped_bit_of_a_record_or_a_manifest_changes_what_is_read() {
     let fixture = Fixture::new();
     let artifact = fixture.commit(&[("a", "1"), ("deep/b", "2")]);
     let record = record(artifact.clone(), fixture.store.put(b"log").unwrap());
-    fixture.store.put_record(&record, &code()).unwrap();
+    fixture.store.put_record(&record, &code(), Durable::Now).unwrap();
     let bytes = fs::read(fixture.store.sharded("records", &record.key)).unwrap();
     assert_eq!(Record::read(&bytes, &record.key), Ok(Some(record.clone())));
     for other in flipped(&bytes) {
@@ -384,7 +384,7 @@ fn no_flipped_bit_of_a_record_or_a_manifest_changes_what_is_read() {
 fn what_another_version_wrote_is_a_miss_and_no_damage() {
     let fixture = Fixture::new();
     let record = record(fixture.commit(&[("a", "1")]), fixture.store.put(b"log").unwrap());
-    fixture.store.put_record(&record, &code()).unwrap();
+    fixture.store.put_record(&record, &code(), Durable::Now).unwrap();
     let path = fixture.store.sharded("records", &record.key);
     let text = fs::read_to_string(&path).unwrap();
     let newer = text.replacen("\"version\": 2", "\"version\": 3, \"new_field\": true", 1);

@@ -91,7 +91,7 @@ proptest! {
     fn no_photograph_has_two_places(
         seed: u64,
         n_bg in 1..15_u32,
-        n_fresh in 0..50_usize,
+        n_fresh in 0..48_usize,
         ood_from_train: bool,
     ) {
         let source = if ood_from_train { "train" } else { "test" };

@@ -1,0 +1,86 @@
+//! An S3 server on loopback: s3s-fs from crates.io. `DISSIM_S3_SERVER` names it; `.ci/cluster` installs it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The server's key, which no output may hold.
+pub const SECRET: &str = "a-secret-that-must-not-be-told";
+
+/// An S3 server with one bucket; it may be stopped and started again.
+pub struct Server {
+    folder: TempDir,
+    port: u16,
+    process: Option<Child>,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("bucket")).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Self { folder, port, process: None };
+        server.resume();
+        server
+    }
+
+    pub fn resume(&mut self) {
+        let program = std::env::var_os("DISSIM_S3_SERVER").expect("DISSIM_S3_SERVER names s3s-fs");
+        let process = Command::new(program)
+            .args(["--host", "127.0.0.1", "--port", &self.port.to_string()])
+            .args(["--access-key", "group", "--secret-key", SECRET])
+            .arg(self.folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.process = Some(process.expect("the server starts"));
+        until("the server listens", || {
+            std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        });
+    }
+
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    /// The objects below a folder.
+    pub fn objects(&self, folder: &str) -> Vec<PathBuf> {
+        let all = walkdir::WalkDir::new(self.folder.path().join("bucket/group").join(folder));
+        let files = all.into_iter().flatten().filter(|entry| entry.file_type().is_file());
+        files.map(|entry| entry.into_path()).collect()
+    }
+}
+
+impl Server {
+    /// What a command has to know to use it.
+    pub fn environment(&self) -> [(&'static str, String); 4] {
+        [
+            ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port)),
+            ("AWS_ACCESS_KEY_ID", "group".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+        ]
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Waits for something that must happen.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(120), "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
