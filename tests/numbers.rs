@@ -42,7 +42,9 @@ fn check(text: &str, folder: &Path) -> (usize, Vec<String>) {
         code ^= line.starts_with("```");
         if let Some(from) = line.strip_prefix("<!-- from ").and_then(|l| l.strip_suffix(" -->")) {
             let mut found = Vec::new();
-            while let Some((_, row)) = lines.next_if(|(_, l)| l.starts_with('|') || l.is_empty() && found.is_empty()) {
+            while let Some((_, row)) =
+                lines.next_if(|(_, l)| l.starts_with('|') || l.is_empty() && found.is_empty())
+            {
                 found.extend(Some(row).filter(|r| !r.is_empty()));
             }
             let file = fs::read_to_string(folder.join(from)).unwrap_or_default();
@@ -56,7 +58,9 @@ fn check(text: &str, folder: &Path) -> (usize, Vec<String>) {
             for (shown, target) in links {
                 match compare(&shown, &target, folder) {
                     Ok(()) => count += 1,
-                    Err(why) => wrong.push(format!("line {}: [{shown}]({target}): {why}", number + 1)),
+                    Err(why) => {
+                        wrong.push(format!("line {}: [{shown}]({target}): {why}", number + 1))
+                    }
                 }
             }
             prose.push_str(&rest);

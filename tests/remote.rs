@@ -140,19 +140,22 @@ fn large_blobs_are_objects_that_tasks_share_and_a_transfer_goes_on() {
     assert_eq!(files(&taken).len(), 0);
 }
 
+/// What becomes of the bytes of a file.
+type Damage = fn(&[u8]) -> Vec<u8>;
+
 #[test]
 fn what_is_not_what_it_says_is_refused_and_mended() {
     let group = Group::new();
     let first = group.project(WRITE);
     first.succeed("run say");
     let good: Vec<Vec<u8>> = group.files("records").iter().map(|f| fs::read(f).unwrap()).collect();
-    let damage: [&dyn Fn(&[u8]) -> Vec<u8>; 4] = [
-        &|b| b[..b.len() / 2].to_vec(),
-        &|_| b"not a record at all".to_vec(),
+    let damage: [Damage; 4] = [
+        |b| b[..b.len() / 2].to_vec(),
+        |_| b"not a record at all".to_vec(),
         // The last blob that travels with the record.
-        &|b| [&b[..b.len() - 1], b"x"].concat(),
+        |b| [&b[..b.len() - 1], b"x"].concat(),
         // Another result under the same key: its manifest is not what the record says.
-        &|b| String::from_utf8_lossy(b).replacen("\"size\":", "\"size\":1", 1).into_bytes(),
+        |b| String::from_utf8_lossy(b).replacen("\"size\":", "\"size\":1", 1).into_bytes(),
     ];
     for (round, damage) in damage.iter().enumerate() {
         for (file, good) in group.files("records").iter().zip(&good) {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Copies what the last run published, and the run's record, to docs/results/NAME: `docs/results/collect.sh NAME`,
-# from the root of the project. The tables come as CSV and Markdown, the page where it is under 5 MB.
+# Copies what the last run published, its record and what its tasks cost to docs/results/NAME, from the root of
+# the project: `docs/results/collect.sh NAME`, with the run's `--profile` and `--set` behind it. The tables come
+# as CSV and Markdown, the page where it is under 5 MB.
 set -euo pipefail
 to=docs/results/$1
 rm -rf "$to"
@@ -16,4 +17,12 @@ done
 if [ "$(stat -c %s reports/index.html)" -lt 5000000 ]; then
     cp reports/index.html "$to"
 fi
-"${DISSIM:-target/release/dissim}" show last --json > "$to/run.json"
+dissim=${DISSIM:-target/release/dissim}
+"$dissim" show last --json > "$to/run.json"
+for format in csv markdown; do
+    "$dissim" query "${@:2}" --format $format "
+        SELECT stage, COUNT(*) AS tasks, ROUND(SUM(seconds) / 3600, 2) AS hours,
+               CAST(MAX(peak_memory_bytes) / 1000000 AS INT) AS peak_mb
+        FROM tasks WHERE stage <> 'report' GROUP BY stage ORDER BY stage" > "$to/tables/cost.$format"
+done
+mv "$to/tables/cost.markdown" "$to/tables/cost.md"
