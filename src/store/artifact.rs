@@ -19,7 +19,7 @@ use crate::digest::Digest;
 /// Files from this size on are hashed by all cores.
 const PARALLEL_HASH: u64 = 16 << 20;
 /// In pieces of this size, a power of two.
-const PIECE: u64 = 512 << 10;
+const PIECE: u64 = 128 << 10;
 
 /// The files of an artifact by path, relative and with `/`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

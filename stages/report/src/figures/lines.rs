@@ -184,7 +184,7 @@ fn draw<B: DrawingBackend>(panel: &Panel, area: &DrawingArea<B, Shift>, scale: f
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(emptiest_corner(panel))
         .background_style(WHITE.mix(0.85))
         .border_style(LIGHT)
         .label_font(font(14.0))
@@ -227,6 +227,24 @@ fn draw<B: DrawingBackend>(panel: &Panel, area: &DrawingArea<B, Shift>, scale: f
         }
     }
     area.present()
+}
+
+/// The corner of the plot with the fewest runs in it: the legend hides little there.
+fn emptiest_corner(panel: &Panel) -> SeriesLabelPosition {
+    let last = panel.ticks.len() as f64 - 1.0;
+    let (left, right) = (last * 0.3, last * 0.7);
+    let runs_in = |corner: &dyn Fn(f64, f64) -> bool| {
+        let points = panel.series.iter().flat_map(|series| &series.points);
+        points.map(|(i, ys)| ys.iter().filter(|y| corner(*i as f64, **y)).count()).sum::<usize>()
+    };
+    let corners = [
+        (runs_in(&|x, y| x > right && y < 30.0), SeriesLabelPosition::LowerRight),
+        (runs_in(&|x, y| x < left && y < 30.0), SeriesLabelPosition::LowerLeft),
+        (runs_in(&|x, y| x > right && y > 70.0), SeriesLabelPosition::UpperRight),
+        (runs_in(&|x, y| x < left && y > 70.0), SeriesLabelPosition::UpperLeft),
+    ];
+    let best = corners.into_iter().min_by_key(|(runs, _)| *runs);
+    best.map_or(SeriesLabelPosition::LowerRight, |(_, corner)| corner)
 }
 
 type Chart<'a, B> = ChartContext<
