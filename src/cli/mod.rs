@@ -101,6 +101,12 @@ enum Command {
     Schema(schema::SchemaArgs),
     /// Looks after the store: verify, gc, stat; shares it: push, pull, key.
     Cache(cache::CacheArgs),
+    /// Prints the blake3 of FILE, which is mapped; what hashes large files.
+    #[command(hide = true)]
+    Hash {
+        /// The file.
+        file: PathBuf,
+    },
     /// Runs the task that is laid out in FOLDER and leaves there how it ended; what a job of a
     /// cluster does.
     #[command(hide = true)]
@@ -156,6 +162,9 @@ fn interruptible() -> Result<&'static Cancel> {
 pub fn main() -> ExitCode {
     complete::answer();
     let cli = Cli::parse();
+    if let Ok(program) = std::env::current_exe() {
+        crate::store::hash_in(program);
+    }
     let registry = Registry::builtin();
     let result = match &cli.command {
         Command::Task { spec } => {
@@ -163,6 +172,9 @@ pub fn main() -> ExitCode {
             return if done { ExitCode::SUCCESS } else { ExitCode::from(1) };
         }
         Command::Job { folder } => return run::job(folder),
+        Command::Hash { file } => {
+            crate::store::mapped(file).map_err(Failure::from).and_then(|d| print(&format!("{d}\n")))
+        }
         Command::Run(args) => run::run(&cli, args, &registry),
         Command::Runs(args) => runs::runs(&cli, args, &registry),
         Command::Status(args) => status::status(&cli, args, &registry),

@@ -1,25 +1,17 @@
 //! Artifacts: a task's output folder as blobs and a manifest.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use blake3::hazmat::{
-    ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root,
-};
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
+use super::hash::hash_file;
 use super::{Store, at};
 use crate::digest::Digest;
-
-/// Files from this size on are hashed by all cores.
-const PARALLEL_HASH: u64 = 16 << 20;
-/// In pieces of this size, a power of two.
-const PIECE: u64 = 128 << 10;
 
 /// The files of an artifact by path, relative and with `/`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,52 +105,6 @@ impl Tree {
 pub(crate) fn is_plain(name: &str) -> bool {
     let part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
     name.split('/').all(part)
-}
-
-/// blake3 of a file. Read, not mapped: where another process cuts a mapped file short, the system
-/// kills who looks at it.
-pub(super) fn hash_file(path: &Path, size: u64) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
-    if size >= PARALLEL_HASH {
-        match hash_pieces(&file, size, PIECE) {
-            // It is shorter by now.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-            // Longer by now, perhaps: then it is another file, which is seen by its size.
-            hashed => return hashed.map(Into::into),
-        }
-    }
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(&mut file)?;
-    Ok(hasher.finalize().into())
-}
-
-/// blake3 of the first `size` bytes, more than one piece: every core reads pieces of its own, which
-/// stay in its cache while they are hashed, and the tree of blake3 is put together from them.
-fn hash_pieces(file: &File, size: u64, piece: u64) -> io::Result<blake3::Hash> {
-    let left = left_subtree_len(size);
-    let (a, b) =
-        rayon::join(|| subtree(file, 0, left, piece), || subtree(file, left, size - left, piece));
-    Ok(merge_subtrees_root(&a?, &b?, Mode::Hash))
-}
-
-fn subtree(file: &File, from: u64, size: u64, piece: u64) -> io::Result<ChainingValue> {
-    thread_local! {
-        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    }
-    if size > piece {
-        let left = left_subtree_len(size);
-        let (a, b) = rayon::join(
-            || subtree(file, from, left, piece),
-            || subtree(file, from + left, size - left, piece),
-        );
-        return Ok(merge_subtrees_non_root(&a?, &b?, Mode::Hash));
-    }
-    BUFFER.with_borrow_mut(|buffer| {
-        // A piece fits into memory.
-        buffer.resize(size as usize, 0);
-        file.read_exact_at(buffer, from)?;
-        Ok(blake3::Hasher::new().set_input_offset(from).update(buffer).finalize_non_root())
-    })
 }
 
 impl Store {
@@ -276,34 +222,5 @@ impl Store {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_hash_to_what_the_whole_does() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        let bytes: Vec<u8> = (0..70_000_u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
-        fs::write(&path, &bytes).unwrap();
-        let file = File::open(&path).unwrap();
-        for piece in [1024, 2048, 8192] {
-            let sizes =
-                (1..60).flat_map(|chunks| [chunks * 1024, chunks * 1024 + 1, chunks * 1024 + 777]);
-            for size in sizes.filter(|size| *size > piece) {
-                let whole = blake3::hash(&bytes[..size as usize]);
-                assert_eq!(hash_pieces(&file, size, piece).unwrap(), whole, "{size} by {piece}");
-            }
-        }
-        // The real sizes; and a file that became shorter than its `stat` said.
-        let large: Vec<u8> =
-            bytes.iter().copied().cycle().take((PARALLEL_HASH + 12_345) as usize).collect();
-        fs::write(&path, &large).unwrap();
-        let whole = Digest::from(blake3::hash(&large));
-        assert_eq!(hash_file(&path, large.len() as u64).unwrap(), whole);
-        assert_eq!(hash_file(&path, large.len() as u64 + 1).unwrap(), whole);
     }
 }

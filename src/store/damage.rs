@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use thiserror::Error;
 
-use super::{Store, artifact, at};
+use super::{Store, at, hash};
 use crate::digest::Digest;
 
 /// Something that an artifact needs is damaged or gone. The task that made the artifact is a miss
@@ -80,7 +80,7 @@ impl Store {
         }
         let what = match metadata.len() {
             found if found != size => format!("it has {found} bytes, and had {size}"),
-            _ => match artifact::hash_file(&path, size).map_err(|e| at(e, &path))? {
+            _ => match hash::hash_file(&path, size).map_err(|e| at(e, &path))? {
                 actual if actual == *blob => {
                     known().insert(blob.clone(), written);
                     return Ok(());

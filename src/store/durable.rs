@@ -117,7 +117,7 @@ impl Store {
     fn remove_damaged_since(&self, since: SystemTime) -> io::Result<usize> {
         let mut removed = 0;
         for blob in self.files_of("objects")?.into_iter().filter(|blob| blob.modified >= since) {
-            let actual = super::artifact::hash_file(&blob.path, blob.size).ok();
+            let actual = super::hash::hash_file(&blob.path, blob.size).ok();
             if actual.is_none() || actual != blob.digest {
                 fs::remove_file(&blob.path).map_err(|e| at(e, &blob.path))?;
                 removed += 1;

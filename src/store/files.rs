@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use super::packed::{Packer, Unpacker};
 use super::stat::Stat;
-use super::{Store, artifact};
+use super::{Store, hash};
 use crate::digest::Digest;
 
 /// A file this young when it was hashed may change once more within the clock's resolution and look
@@ -76,7 +76,7 @@ impl FileDigests {
             return Ok(known.digest.clone());
         }
         let now = SystemTime::now();
-        let digest = artifact::hash_file(&path, metadata.len())?;
+        let digest = hash::hash_file(&path, metadata.len())?;
         let settled =
             metadata.modified().is_ok_and(|m| now.duration_since(m).is_ok_and(|age| age > SETTLED));
         let mut fresh = self.fresh();

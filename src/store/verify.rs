@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use dissim_api::Code;
 use walkdir::WalkDir;
 
-use super::{Record, Store, Tree, artifact, read_bounded};
+use super::{Record, Store, Tree, hash, read_bounded};
 use crate::digest::Digest;
 
 /// A file of the store.
@@ -140,7 +140,7 @@ fn check_all(
 
 fn blob_damage(file: &Stored) -> Option<String> {
     let Some(named) = &file.digest else { return Some("its name is no digest".to_owned()) };
-    match artifact::hash_file(&file.path, file.size) {
+    match hash::hash_file(&file.path, file.size) {
         Ok(actual) if actual == *named => None,
         Ok(_) => Some(format!("its {} bytes are not what its name says", file.size)),
         Err(error) => Some(format!("it cannot be read: {error}")),

@@ -28,7 +28,7 @@ cp "$root/pipeline.yaml" "$work/here"
 } > "$work/there/pipeline.yaml"
 artifacts() {
     "$dissim" query "$@" --format csv \
-        "SELECT task, artifact FROM tasks WHERE stage <> 'report' AND state = 'cached' ORDER BY task"
+        "SELECT task, artifact FROM tasks WHERE stage <> 'report' AND state = 'hit' ORDER BY task"
 }
 finished() { (artifacts "$@" 2>/dev/null | wc -l) || echo 0; }
 until_finished() { while [ "$(finished "${@:2}")" -le "$1" ] && kill -0 $run 2>/dev/null; do sleep 1; done; }
