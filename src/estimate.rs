@@ -135,12 +135,29 @@ impl Scale {
     }
 }
 
+/// What a task takes in proportion to, whatever the past says of it. Not every `n_...` is one: with 128
+/// backgrounds in place of one, training takes as long.
+const COUNTS: [&str; 13] = [
+    "epochs",
+    "steps",
+    "iterations",
+    "iter",
+    "repeats",
+    "times",
+    "rounds",
+    "samples",
+    "train",
+    "images",
+    "examples",
+    "rows",
+    "trees",
+];
+
 /// The power of a number of which the past says nothing: 1 for what counts work.
 fn guess(name: &str) -> f64 {
     let name = name.rsplit('.').next().unwrap_or(name);
-    let counts = ["epochs", "steps", "iterations", "repeats", "times", "rounds", "samples"];
-    let is_count = counts.contains(&name) || name.starts_with("n_") || name.starts_with("num_");
-    f64::from(u8::from(is_count))
+    let counted = name.strip_prefix("n_").or_else(|| name.strip_prefix("num_")).unwrap_or(name);
+    f64::from(u8::from(COUNTS.contains(&counted)))
 }
 
 /// Solves a symmetric, positive definite system by elimination.
@@ -271,6 +288,18 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_never_varied_counts_only_where_it_counts_work() {
+        let past = [sample(&[("n_bg", 1.0), ("data.n_train", 6e4)], "", 34.0)];
+        let scale = Scale::fit(&past);
+        let of = |n_bg: f64, n_train: f64| {
+            let to = sample(&[("n_bg", n_bg), ("data.n_train", n_train)], "", 0.0);
+            estimate(&to.work, None, &past, &scale).seconds
+        };
+        assert!((of(128.0, 6e4) - 34.0).abs() < 1e-6, "{}", of(128.0, 6e4));
+        assert!((of(1.0, 2e4) - 34.0 / 3.0).abs() < 1e-6);
+    }
+
+    #[test]
     fn a_method_that_is_slower_is_estimated_by_its_own_kind() {
         let past = [
             sample(&[("epochs", 5.0)], "method=a", 10.0),
@@ -294,7 +323,7 @@ mod tests {
         ) {
             let seconds = |x: f64, y: f64| 3.0 * x.powf(a) * y.powf(b);
             let past: Vec<Sample> = sizes.iter()
-                .map(|&(x, y)| sample(&[("width", x), ("n_items", y)], "", seconds(x, y)))
+                .map(|&(x, y)| sample(&[("width", x), ("n_images", y)], "", seconds(x, y)))
                 .collect();
             let scale = Scale::fit(&past);
             let (from, to) = (&past[0], &past[1]);

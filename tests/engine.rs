@@ -178,6 +178,37 @@ fn an_interrupted_run_keeps_what_is_finished() {
 }
 
 #[test]
+fn status_says_what_runs_under_another_profile() {
+    let project = Project::new("");
+    let p = project.path();
+    let slow = "echo x >> @P/ran; sleep 60; echo 1 > out";
+    let first = stage(p, "first", "echo 1 > out", "");
+    project.write(&(first + &stage(p, "slow", slow, "  needs: { x: first }\n")));
+    let file = p.join("pipeline.yaml");
+    let text_of = fs::read_to_string(&file).unwrap();
+    let profiles = "params: { size: 1 }\nprofiles: { poster: { size: 2 } }\nstages:";
+    fs::write(&file, text_of.replace("stages:", profiles)).unwrap();
+    let run = project.start(&["run", "--profile", "poster", "--set", "size=3"]);
+    until("the slow task runs", || project.lines("ran") == 1);
+    let status = |arguments: &[&str]| {
+        let told = text(&project.dissim(&[&["status"], arguments].concat()).stdout);
+        let line = told.lines().find(|l| l.starts_with("running ")).unwrap_or(&told).to_owned();
+        line.split_once(": ").map(|(_, rest)| rest.to_owned()).unwrap_or(line)
+    };
+    let far = "1 of 2 tasks finished";
+    until("a task is finished", || status(&[]).starts_with(far));
+    assert_eq!(
+        status(&[]),
+        format!("{far}; `dissim status --profile poster --set size=3` shows its stages")
+    );
+    assert_eq!(status(&["--profile", "poster", "--set", "size=3"]), far);
+    Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    run.wait_with_output().unwrap();
+    let told = text(&project.dissim(&["status"]).stdout);
+    assert!(!told.contains("running ") && told.contains("total"), "{told}");
+}
+
+#[test]
 fn a_killed_task_never_passes_for_done() {
     let project = Project::new("");
     // Kills the task's own process, after it wrote its output.

@@ -60,6 +60,23 @@ struct Selection {
     set: Vec<String>,
 }
 
+impl Selection {
+    /// As it is typed, with the profile by name where it is the default one.
+    fn in_words(&self, study: &Study) -> String {
+        let quoted = |word: &str| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._=/-+:,".contains(c);
+            if !word.is_empty() && word.chars().all(plain) {
+                word.to_owned()
+            } else {
+                format!("'{}'", word.replace('\'', r"'\''"))
+            }
+        };
+        let profile = study.profile.iter().map(|name| format!("--profile {}", quoted(name)));
+        let set = self.set.iter().map(|value| format!("--set {}", quoted(value)));
+        profile.chain(set).collect::<Vec<_>>().join(" ")
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs what is not in the cache: all of it, or TARGETs and what they need.

@@ -195,7 +195,7 @@ fn once(
         remote: super::remote::of(study, store)?,
         program: std::env::current_exe()?,
     };
-    let mut console = console(args, store)?;
+    let mut console = console(args, study, store)?;
     let start = std::time::Instant::now();
     let mut attempt = || -> io::Result<_> {
         let recorder = recorder.take().unwrap_or_else(|| Recorder::of(study));
@@ -270,8 +270,9 @@ pub(super) fn teller(json: bool) -> Box<dyn Console> {
 }
 
 /// Who is told what happens.
-fn console(args: &RunArgs, store: &Store) -> Result<Several> {
-    let mut consoles: Vec<Box<dyn Console>> = vec![Box::new(Live::new(store)), teller(args.json)];
+fn console(args: &RunArgs, study: &Study, store: &Store) -> Result<Several> {
+    let live = Live::new(store, args.selection.in_words(study));
+    let mut consoles: Vec<Box<dyn Console>> = vec![Box::new(live), teller(args.json)];
     if let Some(file) = &args.trace {
         consoles.push(Box::new(Trace::create(file)?));
     }

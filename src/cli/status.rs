@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Cli, Result, Selection, print, print_json, units};
-use crate::execute::{self, Activity};
+use crate::execute::{self, Activity, Running};
 use crate::graph::Study;
 use crate::plan::{Planner, State};
 use crate::registry::Registry;
@@ -61,7 +61,7 @@ pub(super) fn status(cli: &Cli, args: &StatusArgs, registry: &Registry) -> Resul
     if args.json {
         return print_json(&rows);
     }
-    let busy = busy(&study, &store)?;
+    let busy = busy(&study, &store, &args.selection.in_words(&study))?;
     let width = rows.iter().map(|r| r.stage.len()).max().unwrap_or(0).max("stage".len());
     let mut text = format!(
         "{:width$}  {:>6} {:>6} {:>6} {:>8} {:>7}\n",
@@ -79,18 +79,22 @@ pub(super) fn status(cli: &Cli, args: &StatusArgs, registry: &Registry) -> Resul
     print(&(text + &line(&total, width) + &busy))
 }
 
-/// Who computes what: jobs of a cluster, runs on this store, and claims in the shared one.
-fn busy(study: &Study, store: &Store) -> Result<String> {
+/// Who computes what: jobs of a cluster, runs on this store, and claims in the shared one; and how far the
+/// runs on this store are.
+fn busy(study: &Study, store: &Store, selection: &str) -> Result<String> {
+    let mut runs = String::new();
     let mut who: Vec<(String, String)> = Vec::new();
     for (task, job) in execute::slurm_jobs(store)? {
         who.push((task, format!("job {job} of Slurm")));
     }
     let with_jobs: HashSet<String> = who.iter().map(|(task, _)| task.clone()).collect();
     let mut here: HashSet<(String, String)> = HashSet::new();
-    for Activity { by, running, .. } in store.activity() {
-        for task in running.into_keys() {
+    for activity in store.activity() {
+        runs += &told(&activity, selection);
+        let by = activity.by;
+        for (task, how_far) in activity.running {
             if !with_jobs.contains(&task) {
-                who.push((task.clone(), by.clone()));
+                who.push((task.clone(), format!("{by}{}", of_task(&how_far))));
             }
             here.insert((task, by.clone()));
         }
@@ -114,7 +118,28 @@ fn busy(study: &Study, store: &Store) -> Result<String> {
     if who.len() > SHOWN {
         text += &format!("computing  {} more\n", who.len() - SHOWN);
     }
-    Ok(text)
+    Ok(text + &runs)
+}
+
+/// How far a run is, and how to see its stages where they are not those that were asked for.
+fn told(run: &Activity, selection: &str) -> String {
+    let Activity { by, finished, tasks, .. } = run;
+    let age = units::age(now().saturating_sub(run.since));
+    let other = if run.selection == selection {
+        String::new()
+    } else {
+        let command = format!("dissim status {}", run.selection);
+        format!("; `{}` shows its stages", command.trim_end())
+    };
+    format!("running    {by}, for {age}: {finished} of {tasks} tasks finished{other}\n")
+}
+
+/// How far a task is, where it said so.
+fn of_task(Running { done, total, unit }: &Running) -> String {
+    match total {
+        0 => String::new(),
+        total => format!(", {done} of {total} {unit}").trim_end().to_owned(),
+    }
 }
 
 fn line(row: &Row, width: usize) -> String {

@@ -120,6 +120,22 @@ impl Edges {
         }
         ranks
     }
+
+    /// For each wanted task the length of the longest chain of tasks that leads to it.
+    pub fn depths(&self, study: &Study) -> Vec<u32> {
+        let mut depths = vec![0u32; self.wanted.len()];
+        let mut of_list: HashMap<*const TaskId, u32> = HashMap::new();
+        for task in (0..depths.len()).filter(|&t| self.wanted[t]) {
+            // What a task needs stands before it, so the depths of it are known.
+            let below = |need: &Arc<[TaskId]>| {
+                let deepest = || need.iter().map(|&t| depths[t] + 1).max().unwrap_or(0);
+                *of_list.entry(need.as_ptr()).or_insert_with(deepest)
+            };
+            depths[task] =
+                study.tasks[task].needs.iter().map(|n| &n.tasks).map(below).max().unwrap_or(0);
+        }
+        depths
+    }
 }
 
 /// The targets and all that they need.

@@ -1,5 +1,5 @@
-//! What a run is doing right now, for `dissim serve`: a small file in `cache/runs/live/`, one a run.
-//! Writing it never fails a run.
+//! What a run is doing right now, for `dissim serve` and `dissim status`: a small file in `cache/runs/live/`,
+//! one a run. Writing it never fails a run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::progress::Console;
 use crate::history::{host, whoami};
-use crate::store::Store;
+use crate::store::{Store, now};
 
 /// The least time between two writes.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -27,6 +27,18 @@ pub struct Activity {
     /// Whose it is: user, machine, process.
     #[serde(default)]
     pub by: String,
+    /// What it selects of the pipeline: `--profile poster`; empty with neither profile nor `--set`.
+    #[serde(default)]
+    pub selection: String,
+    /// When it began, in seconds since 1970.
+    #[serde(default)]
+    pub since: u64,
+    /// Its tasks.
+    #[serde(default)]
+    pub tasks: usize,
+    /// Those that were cached, ran or failed.
+    #[serde(default)]
+    pub finished: usize,
     /// Tasks that run, by name.
     pub running: BTreeMap<String, Running>,
     /// Tasks that failed, with the first line of the reason.
@@ -55,11 +67,12 @@ pub struct Live {
 }
 
 impl Live {
-    /// For a run on this store.
+    /// For a run on this store that selects so much of its pipeline.
     #[must_use]
-    pub fn new(store: &Store) -> Self {
+    pub fn new(store: &Store, selection: String) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
-        let activity = Activity { pid, host: host(), by: whoami(), ..Activity::default() };
+        let (host, by, since) = (host(), whoami(), now());
+        let activity = Activity { pid, host, by, selection, since, ..Activity::default() };
         Self { store: store.clone(), activity, written: None, late: false }
     }
 
@@ -90,9 +103,13 @@ impl Drop for Live {
 }
 
 impl Console for Live {
-    fn begin(&mut self, _: usize) {}
+    fn begin(&mut self, tasks: usize) {
+        self.activity.tasks = tasks;
+    }
 
-    fn cached(&mut self, _: &str) {}
+    fn cached(&mut self, _: &str) {
+        self.activity.finished += 1;
+    }
 
     fn started(&mut self, task: &str) {
         self.activity.running.insert(task.to_owned(), Running::default());
@@ -106,11 +123,13 @@ impl Console for Live {
     }
 
     fn done(&mut self, task: &str, _: f64) {
+        self.activity.finished += 1;
         self.activity.running.remove(task);
         self.write();
     }
 
     fn failed(&mut self, task: &str, why: &str) {
+        self.activity.finished += 1;
         self.activity.running.remove(task);
         let first = why.lines().next().unwrap_or_default().to_owned();
         self.activity.failed.insert(task.to_owned(), first);
@@ -168,10 +187,14 @@ mod tests {
     fn a_run_is_seen_while_it_lasts() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let mut live = Live::new(&store);
+        let mut live = Live::new(&store, "--profile poster".to_owned());
+        live.begin(3);
+        live.cached("digits");
         live.started("train[seed=0]");
         let seen = store.activity();
         assert_eq!(seen.len(), 1);
+        assert_eq!((seen[0].tasks, seen[0].finished), (3, 1));
+        assert_eq!(seen[0].selection, "--profile poster");
         assert!(seen[0].running.contains_key("train[seed=0]"));
         live.failed("train[seed=0]", "out of memory\nmore");
         let seen = store.activity();
@@ -185,7 +208,7 @@ mod tests {
     fn what_a_dead_process_left_does_not_count() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let mut live = Live::new(&store);
+        let mut live = Live::new(&store, String::new());
         // No process has the largest number.
         live.activity.pid = i32::MAX;
         live.started("train");

@@ -1,4 +1,4 @@
-//! Runs what is not in the store: ready tasks first, as many at once as there are jobs.
+//! Runs what is not in the store: ready tasks in the order of `queue`, as many at once as there are jobs.
 
 mod audit;
 mod edges;
@@ -8,6 +8,7 @@ mod live;
 mod local;
 mod process;
 mod progress;
+mod queue;
 mod schedule;
 mod slurm;
 mod trace;

@@ -1,7 +1,6 @@
 //! Owns the transitions of every task's life.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use rayon::prelude::*;
 
 use super::edges::Edges;
 use super::progress::Console;
+use super::queue::Queue;
 use super::worker::{Outcome, Turn};
 use super::{Logs, OnFailure, RunOptions, Summary};
 use crate::digest::Digest;
@@ -62,10 +62,7 @@ pub(super) struct Scheduler<'a> {
     edges: Edges,
     life: Vec<Life>,
     ready: VecDeque<TaskId>,
-    /// Longest path first, then the order of the file.
-    queue: BTreeSet<(Reverse<u64>, TaskId)>,
-    /// Milliseconds to the end of the run, once anything misses.
-    ranks: Option<Vec<u64>>,
+    queue: Queue,
     misses: HashMap<TaskId, Miss>,
     /// Tasks whose equal is being computed, by key.
     equal: HashMap<Digest, Vec<TaskId>>,
@@ -105,8 +102,7 @@ impl<'a> Scheduler<'a> {
             edges,
             life,
             ready,
-            queue: BTreeSet::new(),
-            ranks: None,
+            queue: Queue::default(),
             misses: HashMap::new(),
             equal: HashMap::new(),
             asks: Vec::new(),
@@ -217,13 +213,16 @@ impl<'a> Scheduler<'a> {
     }
 
     fn enqueue(&mut self, task: TaskId) {
-        let (study, edges, index) = (self.study, &self.edges, self.planner.index());
-        let ranks = self.ranks.get_or_insert_with(|| {
+        if !self.queue.knows_the_work() {
+            let (study, index, life) = (self.study, self.planner.index(), &self.life);
             let past = |task: TaskId| index.past_duration(&study.tasks[task].name);
-            let ranks = edges.ranks(|task| past(task).unwrap_or(UNKNOWN_S));
-            ranks.into_iter().map(|seconds| (seconds * 1e3) as u64).collect()
-        });
-        self.queue.insert((Reverse(ranks[task]), task));
+            let seconds = |task: TaskId| past(task).unwrap_or(UNKNOWN_S);
+            let over =
+                |task: TaskId| matches!(life[task], Life::Unwanted | Life::Done(_) | Life::Lost);
+            let left = (0..life.len()).map(|t| if over(t) { 0.0 } else { seconds(t) }).collect();
+            self.queue.expect(self.edges.ranks(seconds), self.edges.depths(study), left);
+        }
+        self.queue.insert(task);
     }
 
     /// The next task whose share of the machine is free; it counts as started. A smaller task may
@@ -246,12 +245,8 @@ impl<'a> Scheduler<'a> {
             return None;
         }
         let (study, budget) = (self.study, &mut self.budget);
-        let fits = |(_, task): &&(Reverse<u64>, TaskId)| {
-            budget.take(&study.stage_of(*task).policy.resources)
-        };
-        let &place = self.queue.iter().find(fits)?;
-        self.queue.remove(&place);
-        let task = place.1;
+        let cpus = self.options.machine.cpus;
+        let task = self.queue.take(cpus, |t| budget.take(&study.stage_of(t).policy.resources))?;
         let miss = self.misses.get(&task)?;
         let turn = Turn { task, key: miss.key.clone(), description: Arc::clone(&miss.description) };
         self.life[task] = Life::Running;
@@ -356,6 +351,7 @@ impl<'a> Scheduler<'a> {
         self.summary.artifacts.insert(task, hit.artifact.clone());
         self.summary.keys.insert(task, hit.key);
         self.life[task] = Life::Done(hit.artifact);
+        self.queue.over(task);
         for user in self.edges.done(task) {
             // What needs a lost task is lost, whatever else it waited for.
             if self.life[user] == Life::Pending {
@@ -373,10 +369,12 @@ impl<'a> Scheduler<'a> {
 
     fn lose_users(&mut self, task: TaskId) {
         self.life[task] = Life::Lost;
+        self.queue.over(task);
         let mut lost: Vec<TaskId> = self.edges.users(task).collect();
         while let Some(user) = lost.pop() {
             if self.life[user] != Life::Lost {
                 self.life[user] = Life::Lost;
+                self.queue.over(user);
                 self.summary.skipped += 1;
                 lost.extend(self.edges.users(user));
             }

@@ -82,6 +82,11 @@ proptest! {
             chains[task] = (task + 1) as f64 + after.fold(0.0, f64::max);
         }
         prop_assert_eq!(edges.ranks(|task| (task + 1) as f64), chains);
+        let mut depths = vec![0; n];
+        for task in 0..n {
+            depths[task] = (0..task).filter(|&o| needs(task, o)).map(|o| depths[o] + 1).max().unwrap_or(0);
+        }
+        prop_assert_eq!(edges.depths(&study), depths);
 
         let mut free = edges.free();
         let mut done = BTreeSet::new();
