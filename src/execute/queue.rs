@@ -8,6 +8,9 @@ use crate::graph::TaskId;
 /// So many times the longest path must be left for every core before a run may look at anything else.
 const SLACK: f64 = 2.0;
 
+type ByPath = (Reverse<u64>, TaskId);
+type ByDepth = (Reverse<u32>, Reverse<u64>, TaskId);
+
 /// Tasks that may start.
 ///
 /// Where many chains wait for a few cores, what has begun is finished first: a model is evaluated before the
@@ -17,9 +20,9 @@ const SLACK: f64 = 2.0;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     /// The longest path first, then the order of the file.
-    by_path: BTreeSet<(Reverse<u64>, TaskId)>,
+    by_path: BTreeSet<ByPath>,
     /// What most tasks led to first, then as above.
-    by_depth: BTreeSet<(Reverse<u32>, Reverse<u64>, TaskId)>,
+    by_depth: BTreeSet<ByDepth>,
     /// Milliseconds to the end of the run, by task.
     ranks: Vec<u64>,
     depths: Vec<u32>,
@@ -75,10 +78,7 @@ impl Queue {
         }
     }
 
-    fn places(
-        &self,
-        task: TaskId,
-    ) -> ((Reverse<u64>, TaskId), (Reverse<u32>, Reverse<u64>, TaskId)) {
+    fn places(&self, task: TaskId) -> (ByPath, ByDepth) {
         let rank = Reverse(self.ranks[task]);
         ((rank, task), (Reverse(self.depths[task]), rank, task))
     }
