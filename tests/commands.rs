@@ -18,10 +18,10 @@ fn a_plan_says_how_long_it_will_take() {
     project.pretend_durations(&[("say", 3.0), ("count", 10.0), ("again", 1.0)]);
     fs::write(project.path().join("names.txt"), "you\n").unwrap();
     told.push(project.told("plan --jobs 1"));
-    // One after the other: 2 x 3 + 2 x 1 + 10. Two at once: 3, 1, 10.
+    // One after the other: 2 x 3 + 10 + 2 x 1. Two at once: 3, then 10 beside 1 and 1.
     let last = |arguments: &str| project.succeed(arguments).lines().last().unwrap().to_owned();
     assert_eq!(last("plan --jobs 1"), "2 to run, 3 may run after those; about 18s with 1 at once");
-    assert_eq!(last("plan --jobs 2"), "2 to run, 3 may run after those; about 14s with 2 at once");
+    assert_eq!(last("plan --jobs 2"), "2 to run, 3 may run after those; about 13s with 2 at once");
     project.edit("[one, two]", "[one, two, three]");
     told.push(project.told("plan count --jobs 2"));
     told.push(project.told("plan say --jobs 1 --json"));

@@ -138,7 +138,7 @@ fn told(run: &Activity, selection: &str) -> String {
 fn of_task(Running { done, total, unit }: &Running) -> String {
     match total {
         0 => String::new(),
-        total => format!(", {done} of {total} {unit}").trim_end().to_owned(),
+        total => format!(", {done}/{total} {unit}").trim_end().to_owned(),
     }
 }
 

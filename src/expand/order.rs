@@ -1,9 +1,10 @@
 //! The order of stages: each after those it needs.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 
-use petgraph::algo::{tarjan_scc, toposort};
-use petgraph::graph::DiGraph;
+use petgraph::algo::tarjan_scc;
+use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::parse::{Document, PipelineError, suggest_or_list};
 
@@ -25,8 +26,9 @@ pub(crate) fn order(document: &Document, errors: &mut Vec<PipelineError>) -> Vec
             }
         }
     }
-    if let Ok(sorted) = toposort(&graph, None) {
-        return sorted.into_iter().map(|n| n.index()).collect();
+    let sorted = in_order(&graph);
+    if sorted.len() == nodes.len() {
+        return sorted;
     }
     for mut circle in tarjan_scc(&graph) {
         circle.sort_unstable();
@@ -56,4 +58,55 @@ pub(crate) fn order(document: &Document, errors: &mut Vec<PipelineError>) -> Vec
         }
     }
     Vec::new()
+}
+
+/// Each node after those it needs, and otherwise as in the file; those in or behind a circle are left out.
+fn in_order(graph: &DiGraph<(), ()>) -> Vec<usize> {
+    let needs = |node: NodeIndex| graph.neighbors_directed(node, petgraph::Incoming).count();
+    let mut open: Vec<usize> = graph.node_indices().map(needs).collect();
+    let free = graph.node_indices().filter(|node| open[node.index()] == 0);
+    let mut free: BinaryHeap<_> = free.map(Reverse).collect();
+    let mut sorted = Vec::new();
+    while let Some(Reverse(node)) = free.pop() {
+        sorted.push(node.index());
+        for user in graph.neighbors(node) {
+            open[user.index()] -= 1;
+            if open[user.index()] == 0 {
+                free.push(Reverse(user));
+            }
+        }
+    }
+    sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The oracle: again and again the first in the file of those whose needs are all there.
+        #[test]
+        fn needs_come_first_and_the_file_decides_otherwise(
+            n in 1usize..12, edges in prop::collection::btree_set((0usize..12, 0usize..12), 0..20),
+        ) {
+            let edges: Vec<(usize, usize)> =
+                edges.into_iter().filter(|&(a, b)| a < n && b < n).collect();
+            let mut graph = DiGraph::<(), ()>::new();
+            let nodes: Vec<_> = (0..n).map(|_| graph.add_node(())).collect();
+            for &(needed, user) in &edges {
+                graph.update_edge(nodes[needed], nodes[user], ());
+            }
+            let mut expected: Vec<usize> = Vec::new();
+            let ready = |done: &[usize], node: usize| {
+                !done.contains(&node)
+                    && edges.iter().all(|&(needed, user)| user != node || done.contains(&needed))
+            };
+            while let Some(next) = (0..n).find(|&node| ready(&expected, node)) {
+                expected.push(next);
+            }
+            prop_assert_eq!(in_order(&graph), expected);
+        }
+    }
 }
