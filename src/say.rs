@@ -91,6 +91,11 @@ fn skip_until(chars: &mut Chars<'_>, last: impl Fn(char) -> bool) {
     }
 }
 
+/// A word that a shell takes as it is.
+pub(crate) fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,7 +34,7 @@ use crate::execute::{self, Cancel};
 use crate::graph::Study;
 use crate::parse::{self, LoadOptions};
 use crate::registry::Registry;
-use crate::say::calm;
+use crate::say::{calm, quoted};
 use crate::store::Store;
 
 /// Declarative, cached machine-learning studies: edit pipeline.yaml, rerun, and only what the edit
@@ -63,16 +63,13 @@ struct Selection {
 impl Selection {
     /// As it is typed, with the profile by name where it is the default one.
     fn in_words(&self, study: &Study) -> String {
-        let quoted = |word: &str| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "._=/-+:,".contains(c);
-            if !word.is_empty() && word.chars().all(plain) {
-                word.to_owned()
-            } else {
-                format!("'{}'", word.replace('\'', r"'\''"))
-            }
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._=/-+:,".contains(c);
+        let word = |word: &str| {
+            let bare = !word.is_empty() && word.chars().all(plain);
+            if bare { word.to_owned() } else { quoted(word) }
         };
-        let profile = study.profile.iter().map(|name| format!("--profile {}", quoted(name)));
-        let set = self.set.iter().map(|value| format!("--set {}", quoted(value)));
+        let profile = study.profile.iter().map(|name| format!("--profile {}", word(name)));
+        let set = self.set.iter().map(|value| format!("--set {}", word(value)));
         profile.chain(set).collect::<Vec<_>>().join(" ")
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Settings;
 use super::array::Array;
 use crate::policy::Policy;
+use crate::say::quoted;
 
 /// A job's time limit is so much longer than the task's timeout: the timeout is what ends it.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -65,11 +66,6 @@ pub(super) fn script(settings: &Settings, program: &Path, list: &Path) -> String
         quoted(&list.to_string_lossy()),
         quoted(&program.to_string_lossy())
     )
-}
-
-/// A word that a shell takes as it is.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
