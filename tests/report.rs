@@ -33,6 +33,12 @@ fn a_report_of_what_is_there() {
     error: nothing to report yet: no task of `evaluate` is in the cache
       help: dissim run
     ");
+    // The help names what was asked for, not only the file as it stands.
+    let other = stderr(&project.dissim("report --set seeds=[1]"));
+    assert!(other.ends_with("\n  help: dissim run --set 'seeds=[1]'\n"), "{other}");
+    let other = stderr(&project.dissim("claims --set seeds=[1]"));
+    let both = "dissim run --set 'seeds=[1]', or dissim report --set 'seeds=[1]' for";
+    assert!(other.contains(both), "{other}");
     project.succeed("run evaluate[*method=erm*]");
     let stdout = project.succeed("report");
     let (missing, line) = stdout.trim_end().rsplit_once('\n').unwrap();

@@ -28,9 +28,9 @@ pub(super) fn claims(cli: &Cli, args: &ClaimsArgs, registry: &Registry) -> Resul
         return Err(Failure::Input(what.to_owned()));
     }
     // As `dissim report` leaves it: the runs that are there may be a part of the study.
-    let partial = report::available(&study, &store).ok();
-    let whole = &study;
-    let study = partial.as_ref().map_or(whole, |p| &p.study);
+    let chosen = args.selection.behind(&study);
+    let partial = report::available(&study, &store, &chosen).ok();
+    let study = partial.as_ref().map_or(&study, |p| &p.study);
     let states = Planner::new(study, &store).plan();
     let reports = study.stages.iter().filter(|s| s.stage.kind() == "report");
     let mut found: Option<Vec<Judgement>> = None;
@@ -43,9 +43,8 @@ pub(super) fn claims(cli: &Cli, args: &ClaimsArgs, registry: &Registry) -> Resul
         }
     }
     let Some(judgements) = found else {
-        let profile = report::profile(study);
         return Err(Failure::Input(format!(
-            "error: the claims are not judged for the pipeline as it stands\n  help: dissim run{profile}, or dissim report{profile} for the runs that are there\n"
+            "error: the claims are not judged for the pipeline as it stands\n  help: dissim run{chosen}, or dissim report{chosen} for the runs that are there\n"
         )));
     };
     if args.json {
@@ -55,7 +54,7 @@ pub(super) fn claims(cli: &Cli, args: &ClaimsArgs, registry: &Registry) -> Resul
             && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         print_coloured(&page(&judgements, if colour { Ink::Colour } else { Ink::Plain }))?;
         if let Some(partial) = &partial {
-            eprint!("{}", report::missing(whole, partial));
+            eprint!("{}", report::missing(partial, &chosen));
         }
     }
     let refuted = judgements.iter().any(|j| j.verdict == Verdict::Refuted);

@@ -72,6 +72,12 @@ impl Selection {
         let set = self.set.iter().map(|value| format!("--set {}", word(value)));
         profile.chain(set).collect::<Vec<_>>().join(" ")
     }
+
+    /// The same behind a command, with the space between.
+    fn behind(&self, study: &Study) -> String {
+        let words = self.in_words(study);
+        if words.is_empty() { words } else { format!(" {words}") }
+    }
 }
 
 #[derive(Debug, Subcommand)]

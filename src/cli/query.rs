@@ -4,7 +4,7 @@ mod tables;
 
 use clap::{Args, ValueEnum};
 
-use super::{Cli, Failure, Result, Selection, colour, print, print_json, report};
+use super::{Cli, Failure, Result, Selection, colour, print, print_json};
 use crate::parse::{PipelineError, PipelineErrors, Place, suggestion};
 use crate::registry::{Answer, QueryError, Registry, Tables, Unknown};
 
@@ -51,7 +51,7 @@ pub(super) fn query(cli: &Cli, args: &QueryArgs, registry: &Registry) -> Result<
         };
     };
     let answer = tables.ask(sql).map_err(|error| {
-        let help = help(&tables, sql, &error, &found.stale, &report::profile(&study));
+        let help = help(&tables, sql, &error, &found.stale, &args.selection.behind(&study));
         told(sql, "SQL", error, help)
     })?;
     write(&answer, format)
@@ -85,7 +85,7 @@ fn help(
     sql: &str,
     error: &QueryError,
     stale: &[String],
-    profile: &str,
+    chosen: &str,
 ) -> Option<String> {
     let all = tables.columns();
     let lines: Vec<String> = match error.unknown.as_ref()? {
@@ -98,7 +98,7 @@ fn help(
                 || {
                     let names = all.keys().cloned().collect::<Vec<_>>().join(", ");
                     let missing = stale.iter().map(|stage| {
-                        let run = format!("dissim run {stage}{profile}");
+                        let run = format!("dissim run {stage}{chosen}");
                         format!("what `{stage}` makes is not in the cache: {run}")
                     });
                     std::iter::once(format!("tables: {names}")).chain(missing).collect()

@@ -30,7 +30,8 @@ pub(super) struct ReportArgs {
 
 pub(super) fn report(cli: &Cli, args: &ReportArgs, registry: &Registry) -> Result<()> {
     let (study, store) = cli.open(&args.selection, registry)?;
-    let partial = available(&study, &store)?;
+    let chosen = args.selection.behind(&study);
+    let partial = available(&study, &store, &chosen)?;
     let cancel = interruptible()?;
     let mut console = run::teller(args.json);
     let start = std::time::Instant::now();
@@ -49,7 +50,7 @@ pub(super) fn report(cli: &Cli, args: &ReportArgs, registry: &Registry) -> Resul
         let line = json!({ "event": "summary", "missing": missing, "page": page, "line": line });
         print(&format!("{line}\n"))?;
     } else {
-        print(&format!("{}{line}\n", missing(&study, &partial)))?;
+        print(&format!("{}{line}\n", missing(&partial, &chosen)))?;
     }
     run::outcome(&summary)?;
     match page.filter(|_| args.open) {
@@ -58,8 +59,8 @@ pub(super) fn report(cli: &Cli, args: &ReportArgs, registry: &Registry) -> Resul
     }
 }
 
-/// The study cut down to what the store holds.
-pub(super) fn available(study: &Study, store: &Store) -> Result<Partial> {
+/// The study cut down to what the store holds. `chosen`: the options that chose it.
+pub(super) fn available(study: &Study, store: &Store, chosen: &str) -> Result<Partial> {
     let mut planner = Planner::new(study, store);
     let states = planner.plan();
     planner.save();
@@ -68,7 +69,7 @@ pub(super) fn available(study: &Study, store: &Store) -> Result<Partial> {
             Nothing::NoReport => {
                 "add `report: { kind: report, needs: { results: .. } }`".to_owned()
             }
-            Nothing::NoRuns(_) => format!("dissim run{}", profile(study)),
+            Nothing::NoRuns(_) => format!("dissim run{chosen}"),
         };
         Failure::Input(format!("error: {nothing}\n  help: {help}\n"))
     })
@@ -95,7 +96,7 @@ pub(super) fn gather(
 }
 
 /// What the report lacks, a line a stage, and how to get it; nothing where it is whole.
-pub(super) fn missing(study: &Study, partial: &Partial) -> String {
+pub(super) fn missing(partial: &Partial, chosen: &str) -> String {
     if partial.missing.is_empty() {
         return String::new();
     }
@@ -103,12 +104,7 @@ pub(super) fn missing(study: &Study, partial: &Partial) -> String {
         format!("  {stage}: {have} of {of} tasks are in the cache\n")
     };
     let lines: String = partial.missing.iter().map(line).collect();
-    format!("the report is of a part of the study:\n{lines}  help: dissim run{}\n", profile(study))
-}
-
-/// The option that chooses the profile in use.
-pub(super) fn profile(study: &Study) -> String {
-    study.profile.as_ref().map(|p| format!(" --profile {p}")).unwrap_or_default()
+    format!("the report is of a part of the study:\n{lines}  help: dissim run{chosen}\n")
 }
 
 /// Opens a file or an address in the browser.
