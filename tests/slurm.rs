@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use support::PIPELINE;
+use support::group::Server as _;
 use support::s3::{Server, until};
 use tempfile::TempDir;
 

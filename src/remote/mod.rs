@@ -18,6 +18,7 @@ mod place;
 mod settings;
 mod sign;
 mod transfer;
+mod webdav;
 
 use std::collections::HashSet;
 use std::io;

@@ -13,7 +13,6 @@ use futures::stream::BoxStream;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -21,6 +20,7 @@ use object_store::{
     WriteMultipart,
 };
 
+use super::webdav::WebDav;
 #[cfg(test)]
 use crate::digest::Digest;
 
@@ -59,7 +59,7 @@ impl From<Error> for Trouble {
         while let Some(inner) = cause.source() {
             cause = inner;
         }
-        let text = redacted(&cause.to_string());
+        let text = redacted(first_words(&cause.to_string()).trim());
         Self(text.chars().take(LONGEST_CAUSE).collect())
     }
 }
@@ -67,6 +67,21 @@ impl From<Error> for Trouble {
 impl From<std::io::Error> for Trouble {
     fn from(error: std::io::Error) -> Self {
         Self(error.to_string())
+    }
+}
+
+/// What a server says without the page around it: the message of an XML answer, or what comes before a page.
+fn first_words(text: &str) -> String {
+    let (before, page) = text.split_at(text.find('<').unwrap_or(text.len()));
+    let inner = |tag: &str| {
+        let (_, rest) = page.split_once(&format!("<{tag}>"))?;
+        rest.split_once(&format!("</{tag}>")).map(|(inner, _)| inner)
+    };
+    let message = inner("Message").and_then(|m| m.lines().next()).unwrap_or_default();
+    let before = before.lines().next().unwrap_or_default();
+    match message {
+        "" => before.trim_end_matches([' ', ':']).to_owned(),
+        message => format!("{before}{message}"),
     }
 }
 
@@ -121,13 +136,9 @@ impl Place {
                     .with_retry(retry)
                     .build()?,
             ),
-            "http" | "https" => Arc::new(
-                HttpBuilder::new()
-                    .with_url(format!("{scheme}://{host}"))
-                    .with_client_options(client.with_allow_http(scheme == "http"))
-                    .with_retry(retry)
-                    .build()?,
-            ),
+            "http" | "https" => {
+                Arc::new(WebDav::open(&format!("{scheme}://{host}"), client, retry)?)
+            }
             _ => {
                 // A server of one's own is often without TLS, and says so in the same variables.
                 let plain = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
@@ -304,8 +315,10 @@ impl Place {
         let mut writer = WriteMultipart::new_with_chunk_size(upload, PART);
         let stalled =
             |_| Trouble(format!("a transfer stood still for {} s", PART_PATIENCE.as_secs()));
+        let mut size = 0;
         let sent = async {
             while let Some(piece) = pieces()? {
+                size += piece.len() as u64;
                 let room = tokio::time::timeout(PART_PATIENCE, writer.wait_for_capacity(PARTS));
                 room.await.map_err(stalled)??;
                 writer.put(piece);
@@ -317,16 +330,34 @@ impl Place {
             let _ = tokio::time::timeout(SMALL, writer.abort()).await;
             return Err(trouble);
         }
-        tokio::time::timeout(PART_PATIENCE * PARTS as u32, writer.finish())
-            .await
-            .map_err(stalled)??;
-        Ok(())
+        let end = tokio::time::timeout(PART_PATIENCE * PARTS as u32, writer.finish());
+        match end.await.map_err(stalled)? {
+            // Azure forgets the parts of whoever is second. The name is the content's: it is there.
+            Err(_) if self.size(name).await? == Some(size) => Ok(()),
+            end => Ok(end.map(|_| ())?),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_says_is_told_without_its_page() {
+        let told = [
+            "Server returned non-2xx status code: 403 Forbidden: <!DOCTYPE HTML>\n<html><title>no",
+            "Server returned non-2xx status code: 400 Bad Request: <?xml version=\"1.0\"?>\n<Error><Code>X</Code>\
+             <Message>The block list is invalid.\nRequestId:1</Message></Error>",
+            "Connection refused (os error 111)",
+            "<html>",
+        ];
+        insta::assert_snapshot!(told.map(first_words).join("\n"), @r"
+        Server returned non-2xx status code: 403 Forbidden
+        Server returned non-2xx status code: 400 Bad Request: The block list is invalid.
+        Connection refused (os error 111)
+        ");
+    }
 
     #[test]
     fn a_signature_in_an_address_is_not_told() {

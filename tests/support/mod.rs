@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unused_imports, reason = "every test binary uses its own part")]
 
+pub mod group;
 pub mod s3;
 mod small;
 

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// The server's key, which no output may hold.
-pub const SECRET: &str = "a-secret-that-must-not-be-told";
+use super::group::{self, SECRET};
 
 /// An S3 server with one bucket; it may be stopped and started again.
 pub struct Server {
@@ -58,10 +57,13 @@ impl Server {
     }
 }
 
-impl Server {
-    /// What a command has to know to use it.
-    pub fn environment(&self) -> [(&'static str, String); 4] {
-        [
+impl group::Server for Server {
+    fn address(&self) -> String {
+        "s3://bucket/group".to_owned()
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
             ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port)),
             ("AWS_ACCESS_KEY_ID", "group".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
