@@ -7,8 +7,8 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use support::group::{self, Project, SECRET, SIX, lines, nothing_is_computed_twice, told};
-use support::s3::{Server, until};
+use support::group::{self, Project, SECRET, SIX, lines, nothing_is_computed_twice, told, until};
+use support::s3::Server;
 
 #[test]
 #[ignore = "needs an S3 server"]

@@ -13,8 +13,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use support::PIPELINE;
-use support::group::Server as _;
-use support::s3::{Server, until};
+use support::group::{Server as _, until};
+use support::s3::Server;
 use tempfile::TempDir;
 
 /// A cluster of this test's own; stopped when it goes.

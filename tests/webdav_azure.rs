@@ -5,23 +5,14 @@
 mod support;
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use support::group::{Project, SECRET, SIX, Server, lines, nothing_is_computed_twice};
-use support::s3::until;
+use support::group::{
+    Project, SECRET, SIX, Server, free_port, lines, listening, nothing_is_computed_twice, objects,
+    until,
+};
 use tempfile::TempDir;
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn listening(port: u16, process: std::io::Result<Child>) -> Child {
-    let process = process.expect("the server starts");
-    until("the server listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-    process
-}
 
 /// Apache with one user. It lists a folder at a time, as it does unless told otherwise.
 struct Apache {
@@ -80,10 +71,9 @@ impl Apache {
         Self { folder, port, process, password: SECRET }
     }
 
-    fn files(&self, folder: &str) -> Vec<PathBuf> {
-        let all = walkdir::WalkDir::new(self.folder.path().join("files/group").join(folder));
-        let files = all.into_iter().flatten().filter(|entry| entry.file_type().is_file());
-        files.map(|entry| entry.into_path()).collect()
+    /// The objects below a folder of the group.
+    fn objects(&self, folder: &str) -> Vec<PathBuf> {
+        objects(&self.folder.path().join("files/group").join(folder))
     }
 }
 
@@ -111,8 +101,8 @@ impl Drop for Apache {
 fn a_group_works_over_webdav() {
     let server = Apache::start();
     nothing_is_computed_twice(&server);
-    assert_eq!((server.files("records").len(), server.files("objects").len()), (7, 1));
-    assert!(server.files("claims").is_empty());
+    assert_eq!((server.objects("records").len(), server.objects("objects").len()), (7, 1));
+    assert!(server.objects("claims").is_empty());
 }
 
 #[test]
@@ -176,7 +166,7 @@ impl Azurite {
         server.arg("--location").arg(folder.path());
         let process = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let server = Self { _folder: folder, process: listening(AZURITE, process) };
-        // It makes no container by itself. This request was signed with the emulator's public key.
+        // It makes no container by itself.
         let made = Command::new("python3").arg("tests/support/container.py").status().unwrap();
         assert!(made.success(), "the container is made");
         server

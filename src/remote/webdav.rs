@@ -2,14 +2,13 @@
 //! credentials, folders that several make at the same time, large files, and listings on servers that
 //! list one folder at a time.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::http::{HttpBuilder, HttpStore};
 use object_store::path::Path;
 use object_store::{
@@ -52,8 +51,8 @@ impl WebDav {
 
     /// The files below a folder, folder by folder.
     async fn walk(&self, from: Option<Path>) -> Result<Vec<ObjectMeta>> {
-        let (mut files, mut folders) = (Vec::new(), VecDeque::from([from]));
-        while let Some(folder) = folders.pop_front() {
+        let (mut files, mut folders) = (Vec::new(), vec![from]);
+        while let Some(folder) = folders.pop() {
             let listed = self.0.list_with_delimiter(folder.as_ref()).await?;
             files.extend(listed.objects);
             folders.extend(listed.common_prefixes.into_iter().map(Some));
@@ -135,18 +134,13 @@ impl ObjectStore for WebDav {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (store, prefix) = (self.clone(), prefix.cloned());
         let listed = async move {
-            let at_once: Vec<Result<ObjectMeta>> = store.0.list(prefix.as_ref()).collect().await;
-            let files = match at_once.into_iter().collect() {
-                Ok(files) => Ok(files),
-                Err(_) => store.walk(prefix).await,
+            let files = match store.0.list(prefix.as_ref()).try_collect().await {
+                Ok(files) => files,
+                Err(_) => store.walk(prefix).await?,
             };
-            let files: Vec<Result<ObjectMeta>> = match files {
-                Ok(files) => files.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(error)],
-            };
-            stream::iter(files)
+            Ok::<_, Error>(stream::iter(Vec::into_iter(files).map(Ok)))
         };
-        stream::once(listed).flatten().boxed()
+        stream::once(listed).try_flatten().boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

@@ -1,10 +1,13 @@
 //! Projects of a group that shares a store on a real server.
 
 use std::fs;
-use std::path::Path;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use walkdir::WalkDir;
 
 /// What no output may hold: a server's key or password.
 pub const SECRET: &str = "a-secret-that-must-not-be-told";
@@ -15,6 +18,33 @@ pub trait Server {
     fn address(&self) -> String;
     /// What a command has to know to use it.
     fn environment(&self) -> Vec<(&'static str, String)>;
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The process that was started, once it listens.
+pub fn listening(port: u16, process: std::io::Result<Child>) -> Child {
+    let process = process.expect("the server starts");
+    until("the server listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    process
+}
+
+/// The files below a folder of a server, which may not be there, or be at work on them.
+pub fn objects(folder: &Path) -> Vec<PathBuf> {
+    let files = WalkDir::new(folder).into_iter().flatten().filter(|e| e.file_type().is_file());
+    files.map(|entry| entry.into_path()).collect()
+}
+
+/// Waits for something that must happen.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(120), "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// A project of one member of the group.

@@ -1,14 +1,12 @@
 //! An S3 server on loopback: s3s-fs from crates.io. `DISSIM_S3_SERVER` names it; `.ci/cluster` installs it.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::group::{self, SECRET};
+use super::group::{self, SECRET, free_port, listening, objects};
 
 /// An S3 server with one bucket; it may be stopped and started again.
 pub struct Server {
@@ -21,8 +19,7 @@ impl Server {
     pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("bucket")).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { folder, port, process: None };
+        let mut server = Self { folder, port: free_port(), process: None };
         server.resume();
         server
     }
@@ -36,10 +33,7 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        self.process = Some(process.expect("the server starts"));
-        until("the server listens", || {
-            std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-        });
+        self.process = Some(listening(self.port, process));
     }
 
     pub fn stop(&mut self) {
@@ -51,9 +45,7 @@ impl Server {
 
     /// The objects below a folder.
     pub fn objects(&self, folder: &str) -> Vec<PathBuf> {
-        let all = walkdir::WalkDir::new(self.folder.path().join("bucket/group").join(folder));
-        let files = all.into_iter().flatten().filter(|entry| entry.file_type().is_file());
-        files.map(|entry| entry.into_path()).collect()
+        objects(&self.folder.path().join("bucket/group").join(folder))
     }
 }
 
@@ -75,14 +67,5 @@ impl group::Server for Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-/// Waits for something that must happen.
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(120), "never happened: {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
