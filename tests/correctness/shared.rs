@@ -1,0 +1,1 @@
+//! What travels: remote stores, bundles, and code fingerprints.

@@ -1,0 +1,1 @@
+//! The store: its locks, modes, collection and verification.

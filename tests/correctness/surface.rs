@@ -1,0 +1,1 @@
+//! What a terminal, a browser and a table show.

@@ -1,0 +1,1 @@
+//! Numbers in tables, claims and figures: nothing is averaged that was not named.

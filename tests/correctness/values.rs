@@ -1,0 +1,1 @@
+//! Values: from pipeline.yaml to a program, as they were written.
