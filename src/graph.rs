@@ -74,8 +74,10 @@ pub struct Task {
     pub params: Params,
     /// What it needs, by the names under `needs:`, sorted by that name.
     pub needs: Vec<Need>,
-    /// Project files that it reads, relative to the root, sorted.
+    /// Project files that it reads, relative to the root, sorted; patterns too.
     pub files: Vec<PathBuf>,
+    /// Project files that its program is made of, the same way. A run copies them when it begins.
+    pub code: Vec<PathBuf>,
 }
 
 /// One input of a task.
@@ -83,9 +85,18 @@ pub struct Task {
 pub struct Need {
     /// The name under `needs:`.
     pub input: String,
+    /// Whether it gathers any number of tasks, however many there are.
+    pub gathered: bool,
     /// The tasks whose artifacts it is, in the order of the graph. A join over many is one list that
     /// every task with it shares: n lists of m names, not n times m.
     pub tasks: Arc<[TaskId]>,
+}
+
+impl Task {
+    /// Every project file that it reads, code included; patterns too.
+    pub fn project_files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.files.iter().chain(&self.code)
+    }
 }
 
 impl Study {

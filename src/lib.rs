@@ -32,4 +32,5 @@ pub mod registry;
 pub mod remote;
 pub mod schema;
 pub mod serve;
+pub mod snapshot;
 pub mod store;

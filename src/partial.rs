@@ -84,7 +84,7 @@ fn gathered(needs: &[Need], inputs: &[Input], there: &[bool]) -> Option<Vec<Need
             return None;
         }
         let tasks = if whole { need.tasks.clone() } else { tasks.into() };
-        found.push(Need { input: need.input.clone(), tasks });
+        found.push(Need { input: need.input.clone(), gathered: need.gathered, tasks });
     }
     Some(found)
 }

@@ -58,9 +58,9 @@ fn work_of_task(study: &Study, task: &Task) -> Work {
 /// The same of a task that ran.
 fn work_of_record(record: &Record, makers: &HashMap<&Digest, &Record>) -> Work {
     let own = record.description.params.iter().map(|(name, value)| (name.clone(), value));
-    let single = record.description.inputs.iter().filter(|(_, list)| list.len() == 1);
+    let single = record.description.inputs.iter().filter(|(_, list)| list.artifacts.len() == 1);
     let needs = single.flat_map(|(input, list)| {
-        let maker = makers.get(&list[0].artifact);
+        let maker = makers.get(&list.artifacts[0].artifact);
         maker.into_iter().flat_map(move |maker| {
             let params = maker.description.params.iter();
             params.map(move |(name, value)| (format!("{input}.{name}"), value))

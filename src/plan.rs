@@ -1,16 +1,21 @@
 //! Which tasks are hits: from a study and a store to the state of every task.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::path::Component;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
-use dissim_api::{Code, PipelineSummary, files};
+use dissim_api::{Code, Params, PipelineSummary, files};
 use rayon::prelude::*;
 
 use crate::digest::Digest;
 use crate::graph::{Need, Study, TaskId};
-use crate::key::{Backend, Description, Facts, InputArtifact};
+use crate::key::{
+    ArtifactFacts, Backend, DescribedArtifact, Description, Facts, InputDescription, InputFacts,
+    sorted,
+};
+use crate::snapshot::{CodeSnapshot, ProjectFile, ProjectFiles};
 use crate::store::{FileDigests, Hit, Index, Record, Store};
 
 /// What is known of a task before it runs.
@@ -50,13 +55,21 @@ pub struct Planner<'a> {
     kinds: HashMap<&'static str, Kind>,
     summary: PipelineSummary,
     files: FileDigests,
+    /// The code of a run, as it was when the run began.
+    code: Arc<CodeSnapshot>,
     index: Index,
 }
 
 impl<'a> Planner<'a> {
-    /// A planner for one look at the store.
+    /// A planner for one look at the store. Code counts as it is now.
     #[must_use]
     pub fn new(study: &'a Study, store: &'a Store) -> Self {
+        Self::for_run(study, store, Arc::default())
+    }
+
+    /// A planner for a run. Code counts as it was when the snapshot was taken.
+    #[must_use]
+    pub fn for_run(study: &'a Study, store: &'a Store, code: Arc<CodeSnapshot>) -> Self {
         let mut kinds = HashMap::new();
         for node in &study.stages {
             kinds.entry(node.stage.kind()).or_insert_with(|| {
@@ -68,7 +81,7 @@ impl<'a> Planner<'a> {
             });
         }
         let (files, index) = (store.file_digests(), store.index());
-        Self { study, store, kinds, summary: study.summary(), files, index }
+        Self { study, store, kinds, summary: study.summary(), files, code, index }
     }
 
     fn kind(&self, task: TaskId) -> &Kind {
@@ -82,32 +95,65 @@ impl<'a> Planner<'a> {
         (kind.code.clone(), Arc::clone(&kind.manifest))
     }
 
-    /// The digests of the project files that a task reads, as they are now.
-    pub(crate) fn files(&self, task: TaskId) -> Result<BTreeMap<String, Digest>, String> {
-        let root = &self.study.root;
-        let mut digests = BTreeMap::new();
+    /// The project files of a task: what it reads, as it is now, and its code.
+    fn files(&self, task: TaskId) -> Result<ProjectFiles, String> {
+        let mut files = ProjectFiles::new();
         for pattern in &self.study.tasks[task].files {
-            let name = pattern.to_string_lossy();
-            // Most are plain files: one question to the file system answers everything.
-            if !name.contains(['*', '?'])
-                && pattern.components().all(|c| matches!(c, Component::Normal(_)))
-            {
-                let path = root.join(pattern);
-                if let Ok(metadata) = fs::metadata(&path)
-                    && metadata.is_file()
-                {
-                    let digest = self.files.of(path, &metadata);
-                    let digest = digest.map_err(|e| format!("{}: {e}", pattern.display()))?;
-                    digests.insert(name.into_owned(), digest);
-                    continue;
+            self.add(pattern, &mut files)?;
+        }
+        // What is named in both places is placed as code.
+        files.extend(self.code_files(task)?);
+        Ok(files)
+    }
+
+    /// The code of a task: as it was when the run began, or as it is now.
+    pub(crate) fn code_files(&self, task: TaskId) -> Result<ProjectFiles, String> {
+        let mut files = ProjectFiles::new();
+        for pattern in &self.study.tasks[task].code {
+            match self.code.files(pattern) {
+                Some(copied) => {
+                    let copied = copied.map_err(str::to_owned)?;
+                    files.extend(copied.iter().map(|(name, file)| (name.clone(), file.clone())));
                 }
-            }
-            for file in files::expand(root, pattern).map_err(|e| e.to_string())? {
-                let digest = self.files.digest(root, &file).map_err(|e| e.to_string())?;
-                digests.insert(file.to_string_lossy().into_owned(), digest);
+                None => self.add(pattern, &mut files)?,
             }
         }
-        Ok(digests)
+        Ok(files)
+    }
+
+    /// The project files that a task reads and that are no code, as they are now.
+    pub(crate) fn read_files(&self, task: TaskId) -> Result<ProjectFiles, String> {
+        let mut files = self.files(task)?;
+        for name in self.code_files(task)?.keys() {
+            files.remove(name);
+        }
+        Ok(files)
+    }
+
+    /// Adds the files that a pattern means now.
+    fn add(&self, pattern: &Path, files: &mut ProjectFiles) -> Result<(), String> {
+        let root = &self.study.root;
+        let name = pattern.to_string_lossy();
+        // Most are plain files: one question to the file system answers everything.
+        let plain = !name.contains(['*', '?'])
+            && pattern.components().all(|c| matches!(c, Component::Normal(_)));
+        if plain && fs::metadata(root.join(pattern)).is_ok_and(|metadata| metadata.is_file()) {
+            files.insert(name.into_owned(), self.look(pattern)?);
+            return Ok(());
+        }
+        for file in files::expand(root, pattern).map_err(|e| e.to_string())? {
+            files.insert(file.to_string_lossy().into_owned(), self.look(&file)?);
+        }
+        Ok(())
+    }
+
+    fn look(&self, file: &Path) -> Result<ProjectFile, String> {
+        let path = self.study.root.join(file);
+        let cannot = |e: std::io::Error| format!("cannot read `{}`: {e}", file.display());
+        let metadata = fs::metadata(&path).map_err(cannot)?;
+        let executable = metadata.permissions().mode() & 0o111 != 0;
+        let digest = self.files.of(path, &metadata).map_err(cannot)?;
+        Ok(ProjectFile { digest, executable })
     }
 
     /// What a task's key depends on, given the artifacts of what it needs.
@@ -126,17 +172,23 @@ impl<'a> Planner<'a> {
         &self,
         task: TaskId,
         artifact: &impl Fn(TaskId) -> Option<&'d Digest>,
-        files: BTreeMap<String, Digest>,
+        files: ProjectFiles,
     ) -> Description {
         let (of, kind) = (&self.study.tasks[task], self.kind(task));
-        let input = |&id: &TaskId| {
-            let task = self.study.tasks[id].name.clone();
-            artifact(id).map(|artifact| InputArtifact { task, artifact: artifact.clone() })
+        let named = self.study.stage_of(task).stage.traits().input_names;
+        let described = |need: &Need| {
+            let one = |&id: &TaskId| {
+                let of = &self.study.tasks[id];
+                let axes =
+                    if need.gathered { of.axes.iter().cloned().collect() } else { Params::new() };
+                let (task, artifact) = (of.name.clone(), artifact(id)?.clone());
+                Some(DescribedArtifact { task, axes, artifact })
+            };
+            let artifacts = need.tasks.iter().filter_map(one).collect();
+            InputDescription { gathered: need.gathered, named, artifacts }
         };
-        let inputs = of
-            .needs
-            .iter()
-            .map(|need| (need.input.clone(), need.tasks.iter().filter_map(input).collect()));
+        let inputs = of.needs.iter().map(|need| (need.input.clone(), described(need)));
+        let (files, executables) = split(files);
         Description {
             version: Description::VERSION,
             kind: self.study.stage_of(task).stage.kind().to_owned(),
@@ -144,6 +196,7 @@ impl<'a> Planner<'a> {
             params: of.params.clone(),
             inputs: inputs.collect(),
             files,
+            executables,
             backend: kind.backend.clone(),
             pipeline: self.reads_pipeline(task).then(|| self.summary.clone()),
         }
@@ -165,16 +218,29 @@ impl<'a> Planner<'a> {
     ) -> Result<Found, String> {
         let (of, kind) = (&self.study.tasks[task], self.kind(task));
         let files = self.files(task)?;
-        let digests = |need: &'a Need| -> Vec<&'d Digest> {
-            need.tasks.iter().filter_map(|&id| artifact(id)).collect()
+        let named = self.study.stage_of(task).stage.traits().input_names;
+        let seen = |need: &'a Need| {
+            let one = |&id: &TaskId| {
+                let of = &self.study.tasks[id];
+                let axes = of.axes.iter().map(|(axis, value)| (axis.as_str(), value));
+                Some(ArtifactFacts {
+                    artifact: artifact(id)?,
+                    axes: if need.gathered { sorted(axes) } else { Vec::new() },
+                    task: named.then_some(of.name.as_str()),
+                })
+            };
+            let artifacts = need.tasks.iter().filter_map(one).collect();
+            InputFacts { gathered: need.gathered, artifacts }
         };
+        let (digests, executables) = split(files.clone());
         let facts = Facts {
             version: Description::VERSION,
             kind: self.study.stage_of(task).stage.kind(),
             code: &kind.code,
             params: &of.params,
-            inputs: of.needs.iter().map(|need| (need.input.as_str(), digests(need))).collect(),
-            files: &files,
+            inputs: of.needs.iter().map(|need| (need.input.as_str(), seen(need))).collect(),
+            files: &digests,
+            executables: &executables,
             backend: kind.backend.as_ref(),
             pipeline: self.reads_pipeline(task).then_some(&self.summary),
         };
@@ -230,4 +296,11 @@ impl<'a> Planner<'a> {
             say!("warning: what was seen of files could not be kept: {error}");
         }
     }
+}
+
+/// The digests of files, and the names of those that may be executed.
+fn split(files: ProjectFiles) -> (BTreeMap<String, Digest>, BTreeSet<String>) {
+    let executables =
+        files.iter().filter(|(_, file)| file.executable).map(|(name, _)| name.clone()).collect();
+    (files.into_iter().map(|(name, file)| (name, file.digest)).collect(), executables)
 }

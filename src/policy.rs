@@ -3,20 +3,36 @@
 
 use std::time::Duration;
 
+/// How long a program may take to react to SIGTERM, unless its stage says otherwise.
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// The longest wait before another attempt.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
-/// `retry:`, `timeout:` and `resources:` of a stage.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// `retry:`, `timeout:`, `grace:` and `resources:` of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// What to do after a failure.
     pub retry: Retry,
     /// How long one attempt may take.
     pub timeout: Option<Duration>,
+    /// How long a task may take to react to SIGTERM before it is killed.
+    pub grace: Duration,
     /// What one task takes of the machine.
     pub resources: Resources,
     /// What a cluster is told beside that.
     pub cluster: ClusterWishes,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            retry: Retry::default(),
+            timeout: None,
+            grace: DEFAULT_GRACE,
+            resources: Resources::default(),
+            cluster: ClusterWishes::default(),
+        }
+    }
 }
 
 /// What a stage asks of a cluster, in the cluster's own words; a single machine has no use for it.

@@ -5,9 +5,9 @@
 //! the way; one that is there already, of a run that computed nothing, stays as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::execute::Summary;
 use crate::graph::{Study, TaskId};
 use crate::history::RunRecord;
 use crate::provenance::{self, Behind};
-use crate::store::{Entry, Store, at, is_plain, persist};
+use crate::store::{Entry, Store, at, is_plain, persist, temporary_in};
 
 const MEMORY: &str = ".published.json";
 
@@ -86,7 +86,7 @@ pub fn publish(
         let _ = fs::remove_file(folder.join(path));
     }
     if after != before {
-        let mut file = tempfile::NamedTempFile::new_in(&folder).map_err(|e| at(e, &folder))?;
+        let mut file = temporary_in(&folder, "", "")?;
         file.write_all(&serde_json::to_vec_pretty(&after)?).map_err(|e| at(e, &memory))?;
         persist(file, &memory)?;
     }
@@ -126,10 +126,8 @@ fn place(
 ) -> io::Result<Published> {
     let parent = target.parent().unwrap_or(target);
     fs::create_dir_all(parent).map_err(|e| at(e, parent))?;
-    let temporary = tempfile::NamedTempFile::new_in(parent).map_err(|e| at(e, parent))?;
+    let temporary = temporary_in(parent, "", "")?;
     fill(temporary.path())?;
-    fs::set_permissions(temporary.path(), Permissions::from_mode(0o644))
-        .map_err(|e| at(e, target))?;
     persist(temporary, target)?;
     let (size, mtime) = stat(target).ok_or_else(|| io::Error::other("a published file is gone"))?;
     Ok(Published { digest: digest.clone(), size, mtime })

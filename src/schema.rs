@@ -99,7 +99,7 @@ fn duration() -> Value {
     ] })
 }
 
-/// `retry:`, `timeout:` and `resources:`.
+/// `retry:`, `timeout:`, `grace:` and `resources:`.
 fn policy(properties: &mut Map<String, Value>) {
     let reference = json!({ "$ref": REFERENCE });
     let count = |least: u32| {
@@ -113,6 +113,7 @@ fn policy(properties: &mut Map<String, Value>) {
     let schemas = [
         ("retry", json!({ "anyOf": [count(0), retry] })),
         ("timeout", duration.clone()),
+        ("grace", duration.clone()),
         (
             "resources",
             json!({ "anyOf": [reference, map(json!({ "cpus": count(1), "memory": memory, "gres": text, "partition": text }))] }),

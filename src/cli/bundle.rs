@@ -53,7 +53,7 @@ pub(super) fn export(cli: &Cli, args: &ExportArgs, registry: &Registry) -> Resul
     }
     let name = study.file.file_name().map_or_else(|| "pipeline.yaml".into(), PathBuf::from);
     let mut project = BTreeMap::from([(name.clone(), study.root.join(&name))]);
-    for pattern in wanted.iter().flat_map(|&task| &study.tasks[task].files) {
+    for pattern in wanted.iter().flat_map(|&task| study.tasks[task].project_files()) {
         let found = files::expand(&study.root, pattern)
             .map_err(|e| Failure::Input(format!("error: {e}\n")))?;
         project.extend(found.into_iter().map(|file| (file.clone(), study.root.join(file))));

@@ -14,7 +14,7 @@ use crate::graph::Study;
 use crate::parse::{self, LoadOptions};
 use crate::plan::{Planner, State};
 use crate::registry::Registry;
-use crate::store::{self, Plan, Policy, Store};
+use crate::store::{self, Damage, Plan, Policy, Store, Swept};
 
 /// What is younger than this is never removed: a run may be about to use it.
 const GRACE: Duration = Duration::from_secs(3600);
@@ -98,24 +98,32 @@ fn verify(cli: &Cli, args: &VerifyArgs, registry: &Registry) -> Result<()> {
     let (_, store) = cli.open(&args.selection, registry)?;
     let found = store.verify()?;
     if args.json {
-        let damage: Vec<_> =
-            found.damage.iter().map(|d| json!({ "path": d.path, "what": d.what })).collect();
+        let listed = |list: &[Damage]| -> Vec<_> {
+            list.iter().map(|d| json!({ "path": d.path, "what": d.what })).collect()
+        };
+        let (damage, unreadable) = (listed(&found.damage), listed(&found.unreadable));
         print_json(&json!({
             "blobs": found.blobs, "bytes": found.bytes, "records": found.records,
-            "damage": damage, "incomplete": found.incomplete,
+            "damage": damage, "unreadable": unreadable, "incomplete": found.incomplete,
         }))?;
     } else {
         let mut text = String::new();
         for damage in &found.damage {
             text += &format!("damaged: {}: {}\n", damage.path.display(), damage.what);
         }
+        for file in found.unreadable.iter().take(SHOWN) {
+            text += &format!("could not be read: {}: {}\n", file.path.display(), file.what);
+        }
+        text += &more(found.unreadable.len(), "could not be read");
         for task in found.incomplete.iter().take(SHOWN) {
             text += &format!("runs again: {task}: its artifact is not whole\n");
         }
         text += &more(found.incomplete.len(), "runs again");
-        let put = match found.damage.len() {
-            0 => "no damage".to_owned(),
-            n => format!("{n} damaged, moved to cache/quarantine"),
+        let put = match (found.damage.len(), found.unreadable.len()) {
+            (0, 0) => "no damage".to_owned(),
+            (0, n) => format!("no damage in those; {n} could not be read, and were left alone"),
+            (n, 0) => format!("{n} damaged, moved to cache/quarantine"),
+            (n, m) => format!("{n} damaged, moved to cache/quarantine; {m} could not be read"),
         };
         text += &format!(
             "{} records, {} files, {} read: {put}\n",
@@ -125,7 +133,8 @@ fn verify(cli: &Cli, args: &VerifyArgs, registry: &Registry) -> Result<()> {
         );
         print(&text)?;
     }
-    if found.damage.is_empty() { Ok(()) } else { Err(Failure::Task) }
+    let fine = found.damage.is_empty() && found.unreadable.is_empty();
+    if fine { Ok(()) } else { Err(Failure::Task) }
 }
 
 /// How many were not named one by one.
@@ -143,10 +152,10 @@ fn gc(cli: &Cli, args: &GcArgs, registry: &Registry) -> Result<()> {
         grace,
     };
     let now = store::now();
-    let plan = policy.plan(store.held()?, now);
-    let left = store.leftovers_of(&policy, &plan)?;
+    let plan = policy.plan(store.held().map_err(not_understood)?, now);
+    let left = store.leftovers_of(&policy, &plan).map_err(not_understood)?;
     let swept = if args.delete {
-        let Some(swept) = store.sweep_out(&policy, &plan)? else {
+        let Some(swept) = store.sweep_out(&policy, &plan).map_err(not_understood)? else {
             return Err(Failure::Input(
                 "error: a run is using the store, so nothing was removed\n  help: try again when it is done\n"
                     .to_owned(),
@@ -162,8 +171,11 @@ fn gc(cli: &Cli, args: &GcArgs, registry: &Registry) -> Result<()> {
         return print_json(&json!({
             "goes": goes, "bytes_go": plan.bytes_go, "stays": plan.stays,
             "bytes_stay": plan.bytes_stay, "leftovers_go": left.count, "leftover_bytes_go": left.bytes,
-            "removed": swept.map(|s| json!({ "records": s.records, "files": s.blobs, "leftovers": s.leftovers, "bytes": s.bytes })),
-        }));
+            "unneeded_files_go": left.orphans, "unneeded_bytes_go": left.orphan_bytes,
+            "removed": swept.as_ref().map(|s| json!({ "records": s.records, "files": s.blobs,
+                "leftovers": s.leftovers, "bytes": s.bytes, "refused": s.refused })),
+        }))
+        .and_then(|()| refusal(swept.as_ref()));
     }
     let mut text = told(&plan, now);
     if left.count > 0 {
@@ -173,7 +185,11 @@ fn gc(cli: &Cli, args: &GcArgs, registry: &Registry) -> Result<()> {
             bytes(left.bytes)
         );
     }
-    text += &match swept {
+    if left.orphans > 0 {
+        let size = bytes(left.orphan_bytes);
+        text += &format!("{} files that no record needs go with {size}\n", left.orphans);
+    }
+    text += &match &swept {
         Some(s) => format!(
             "removed {} records, {} files and {} leftovers, {}\n",
             s.records,
@@ -181,10 +197,30 @@ fn gc(cli: &Cli, args: &GcArgs, registry: &Registry) -> Result<()> {
             s.leftovers,
             bytes(s.bytes)
         ),
-        None if plan.goes.is_empty() && left.count == 0 => "nothing was removed\n".to_owned(),
+        None if plan.goes.is_empty() && left.count == 0 && left.orphans == 0 => {
+            "nothing was removed\n".to_owned()
+        }
         None => "nothing was removed: add --delete to do it\n".to_owned(),
     };
-    print(&text)
+    print(&text)?;
+    refusal(swept.as_ref())
+}
+
+/// What is in the store is not known, so nothing may go.
+fn not_understood(error: std::io::Error) -> Failure {
+    Failure::Input(format!(
+        "error: {error}; nothing was removed\n  help: make the file readable, use the dissim that wrote it, or move \
+         the file away if nobody needs it\n"
+    ))
+}
+
+/// Says what could not be removed, if anything could not.
+fn refusal(swept: Option<&Swept>) -> Result<()> {
+    let refused = swept.map(|swept| swept.refused.as_slice()).unwrap_or_default();
+    for what in refused.iter().take(SHOWN) {
+        say!("warning: could not remove {what}");
+    }
+    if refused.is_empty() { Ok(()) } else { Err(Failure::Task) }
 }
 
 /// A plan as a person reads it.

@@ -120,7 +120,7 @@ fn facts(store: &Store, a: &Record, b: &Record) -> Vec<Fact> {
     section("parameters", params(a), params(b));
     let inputs = |r: &Record| {
         let each = r.description.inputs.iter().map(|(name, list)| {
-            let digests: Vec<_> = list.iter().map(|i| i.artifact.short()).collect();
+            let digests: Vec<_> = list.artifacts.iter().map(|i| i.artifact.short()).collect();
             (name.clone(), json!(digests.join(" ")))
         });
         let files = r.description.files.iter().map(|(f, d)| (f.clone(), json!(d.short())));

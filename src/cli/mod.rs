@@ -171,7 +171,7 @@ type Result<T> = std::result::Result<T, Failure>;
 fn interruptible() -> Result<&'static Cancel> {
     // The handler lives as long as the process.
     let cancel: &'static Cancel = Box::leak(Box::default());
-    ctrlc::set_handler(|| cancel.request())
+    execute::cancel_on_signals(cancel)
         .map_err(|e| Failure::Input(format!("error: cannot listen for Ctrl-C: {e}\n")))?;
     Ok(cancel)
 }

@@ -109,8 +109,7 @@ fn cluster(args: &RunArgs, study: &Study) -> Option<Cluster> {
 /// `dissim job`.
 pub(super) fn job(folder: &Path) -> ExitCode {
     let cancel: &'static Cancel = Box::leak(Box::default());
-    let served = ctrlc::set_handler(|| cancel.request())
-        .map_err(io::Error::other)
+    let served = execute::cancel_on_signals(cancel)
         .and_then(|()| execute::serve_job(folder, &std::env::current_exe()?, cancel));
     match served {
         Ok(true) => ExitCode::SUCCESS,

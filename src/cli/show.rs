@@ -86,7 +86,10 @@ fn page(record: &Record, store: &Store) -> String {
         record.description.params.iter().map(|(n, v)| (n.clone(), v.to_string())),
     );
     let inputs = record.description.inputs.iter().flat_map(|(name, artifacts)| {
-        artifacts.iter().map(move |a| (name.clone(), format!("{}  {}", a.artifact.short(), a.task)))
+        artifacts
+            .artifacts
+            .iter()
+            .map(move |a| (name.clone(), format!("{}  {}", a.artifact.short(), a.task)))
     });
     text += &section("inputs", inputs);
     text += &section(

@@ -110,7 +110,7 @@ impl Asked {
 /// what is new among that shows in no file's `stat`.
 fn files_of(study: &Study, summary: &Summary) -> Option<(Vec<PathBuf>, Vec<PathBuf>)> {
     let patterns: BTreeSet<&PathBuf> =
-        summary.keys.keys().flat_map(|&task| &study.tasks[task].files).collect();
+        summary.keys.keys().flat_map(|&task| study.tasks[task].project_files()).collect();
     let (mut paths, mut folders) = (BTreeSet::new(), BTreeSet::new());
     for pattern in patterns {
         let path = study.root.join(pattern);

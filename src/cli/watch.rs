@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use dissim_api::files;
 
 use crate::execute::Cancel;
-use crate::graph::Study;
+use crate::graph::{Study, Task};
 
 /// How often files are asked for their times: no faster than a person saves, and cheap.
 const POLL: Duration = Duration::from_millis(200);
@@ -22,7 +22,8 @@ impl Seen {
     pub fn now(pipeline: &Path, study: Option<&Study>) -> Self {
         let mut paths = BTreeSet::from([pipeline.to_path_buf()]);
         if let Some(study) = study {
-            let patterns: BTreeSet<&PathBuf> = study.tasks.iter().flat_map(|t| &t.files).collect();
+            let patterns: BTreeSet<&PathBuf> =
+                study.tasks.iter().flat_map(Task::project_files).collect();
             for pattern in patterns {
                 match files::expand(&study.root, pattern) {
                     Ok(found) => paths.extend(found.into_iter().map(|f| study.root.join(f))),

@@ -3,10 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::process::{self, Cancel, End};
 use super::worker;
 use crate::graph::{Study, TaskId};
+use crate::plan::Planner;
+use crate::snapshot::CodeSnapshot;
 use crate::store::{Record, Store, Tree};
 
 /// How the second run of a task came out.
@@ -41,10 +44,13 @@ pub fn audit(
     cancel: &Cancel,
 ) -> io::Result<Audited> {
     let run = store.run_folder()?;
-    let folder = run.path().join("audit");
+    let folder = run.attempt()?;
     let scratch = folder.join("scratch");
     fs::create_dir_all(&scratch)?;
-    let spec = worker::lay_out(study, store, task, &record.description, &folder, scratch)?;
+    let code = Arc::new(CodeSnapshot::take(study, store, std::iter::once(task)));
+    let code = Planner::for_run(study, store, code).code_files(task).map_err(io::Error::other)?;
+    let (spec, _) =
+        worker::lay_out(study, store, task, &record.description, &code, &folder, scratch)?;
     let policy = &study.stage_of(task).policy;
     let ended = process::run(program, &folder, &folder.join("log"), policy, cancel, |_| {})?;
     match ended.end {
@@ -58,14 +64,18 @@ pub fn audit(
 
 /// The first path, in order, that differs between two manifests.
 fn compare(before: &Tree, after: &Tree) -> Audited {
-    let mut names: Vec<&String> = before.files.keys().chain(after.files.keys()).collect();
+    let mut names: Vec<&String> = before.paths().chain(after.paths()).collect();
     names.sort();
     names.dedup();
-    names.retain(|name| before.files.get(*name) != after.files.get(*name));
+    let same = |name: &String| before.at(name) == after.at(name);
+    names.retain(|name| !same(name));
     let Some(first) = names.first() else { return Audited::Same };
-    let what = match (before.files.get(*first), after.files.get(*first)) {
-        (Some(_), None) => "is not made again".to_owned(),
-        (None, _) => "is new".to_owned(),
+    let file = |tree: &Tree| tree.files.get(*first).cloned();
+    let there = |tree: &Tree| tree.at(first).is_some();
+    let what = match (file(before), file(after)) {
+        _ if !there(after) => "is not made again".to_owned(),
+        _ if !there(before) => "is new".to_owned(),
+        (None, _) | (_, None) => "is something else: a file, a link or a folder".to_owned(),
         (Some(a), Some(b)) if a.digest == b.digest => "has another mode".to_owned(),
         (Some(a), Some(b)) if a.size != b.size => {
             format!("has {} bytes, and had {}", b.size, a.size)
@@ -89,7 +99,7 @@ mod tests {
             size: text.len() as u64,
             executable: false,
         };
-        Tree { files: files.iter().map(|(n, t)| ((*n).to_owned(), entry(t))).collect() }
+        Tree::of_files(files.iter().map(|(n, t)| ((*n).to_owned(), entry(t))).collect())
     }
 
     #[test]

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use dissim_api::Progress;
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
 use super::progress::Console;
 use crate::history::{host, whoami};
@@ -61,6 +61,8 @@ pub struct Running {
 pub struct Live {
     store: Store,
     activity: Activity,
+    /// Locked while this run lives: a process of the same number later is not taken for it.
+    lock: Option<NamedTempFile>,
     written: Option<Instant>,
     /// Whether something happened since.
     late: bool,
@@ -73,7 +75,8 @@ impl Live {
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
         let (host, by, since) = (host(), whoami(), now());
         let activity = Activity { pid, host, by, selection, since, ..Activity::default() };
-        Self { store: store.clone(), activity, written: None, late: false }
+        let lock = store.live_lock().ok();
+        Self { store: store.clone(), activity, lock, written: None, late: false }
     }
 
     fn write(&mut self) {
@@ -86,19 +89,27 @@ impl Live {
     }
 
     fn write_now(&self) {
-        if let Ok(bytes) = serde_json::to_vec(&self.activity) {
-            let _ = self.store.write_hint(&self.path(), &bytes);
+        let bytes = serde_json::to_vec(&self.activity).ok();
+        if let (Some(path), Some(bytes)) = (self.path(), bytes) {
+            let _ = self.store.write_hint(&path, &bytes);
         }
     }
 
-    fn path(&self) -> std::path::PathBuf {
-        self.store.activities().join(format!("{}.json", self.activity.pid))
+    /// `NAME.json` beside the lock `NAME.lock`; none if there is no lock, and so nothing would tell when the run is over.
+    fn path(&self) -> Option<PathBuf> {
+        Some(self.lock.as_ref()?.path().with_extension("json"))
+    }
+
+    fn remove(&self) {
+        if let Some(path) = self.path() {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        let _ = fs::remove_file(self.path());
+        self.remove();
     }
 }
 
@@ -159,23 +170,19 @@ impl Console for Live {
     }
 
     fn end(&mut self) {
-        let _ = fs::remove_file(self.path());
+        self.remove();
     }
 }
 
 impl Store {
-    fn activities(&self) -> std::path::PathBuf {
-        self.root().join("runs").join("live")
-    }
-
-    /// What the runs on this store are doing. Of a run on this machine whose process is gone, nothing.
+    /// What the runs on this store are doing; nothing of runs whose process is gone.
     #[must_use]
     pub fn activity(&self) -> Vec<Activity> {
-        let here = host();
-        let alive = |a: &Activity| a.host != here || kill(Pid::from_raw(a.pid), None).is_ok();
-        let entries = fs::read_dir(self.activities()).into_iter().flatten().flatten();
-        let read = |e: fs::DirEntry| serde_json::from_slice(&fs::read(e.path()).ok()?).ok();
-        entries.filter_map(read).filter(alive).collect()
+        let entries = fs::read_dir(self.live_folder()).into_iter().flatten().flatten();
+        let files = entries.map(|entry| entry.path());
+        let files = files.filter(|path| path.extension().is_some_and(|end| end == "json"));
+        let read = |path: PathBuf| serde_json::from_slice(&fs::read(path).ok()?).ok();
+        files.filter(|path| self.is_live(path)).filter_map(read).collect()
     }
 }
 
@@ -209,10 +216,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let mut live = Live::new(&store, String::new());
-        // No process has the largest number.
-        live.activity.pid = i32::MAX;
         live.started("train");
-        assert!(live.path().is_file());
-        assert_eq!(store.activity(), []);
+        let path = live.path().unwrap();
+        assert_eq!(store.activity().len(), 1);
+        // As a killed runner leaves them: the files are there, and nobody holds the lock. The number of its
+        // process is this one's.
+        let copy = path.with_file_name("copy.json");
+        fs::copy(&path, &copy).unwrap();
+        fs::write(path.with_file_name("copy.lock"), "").unwrap();
+        let lonely = path.with_file_name("lonely.json");
+        fs::copy(&path, &lonely).unwrap();
+        assert_eq!(store.activity().len(), 1);
+        // The next run removes them, and what is written by the living stays.
+        drop(store.run_folder().unwrap());
+        let left: Vec<_> = fs::read_dir(store.live_folder()).unwrap().flatten().collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+        drop(live);
+        assert_eq!(fs::read_dir(store.live_folder()).unwrap().count(), 0);
     }
 }

@@ -10,6 +10,7 @@ mod process;
 mod progress;
 mod queue;
 mod schedule;
+mod signals;
 mod slurm;
 mod trace;
 mod worker;
@@ -24,6 +25,7 @@ use crate::graph::{Study, TaskId};
 use crate::plan::Planner;
 use crate::policy::Resources;
 use crate::remote::Remote;
+use crate::snapshot::CodeSnapshot;
 use crate::store::Store;
 
 pub use audit::{Audited, audit};
@@ -34,9 +36,10 @@ use local::{Executor, Local};
 pub use process::{Cancel, serve_task};
 pub use progress::{Console, Fancy, Plain, Several, seconds};
 use schedule::Scheduler;
+pub use signals::cancel_on_signals;
 pub use slurm::{Cluster, OnInterrupt, Settings as SlurmSettings, jobs as slurm_jobs, serve_job};
 pub use trace::Trace;
-use worker::{Job, Message, Place, Turn};
+use worker::{Job, Message, Outcome};
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -118,13 +121,16 @@ pub fn run(
     cancel: &Cancel,
     console: &mut dyn Console,
 ) -> io::Result<Summary> {
-    let mut summary = pass(study, store, options, cancel, console)?;
+    let wanted = wanted(study, &options.targets);
+    let tasks = (0..wanted.len()).filter(|task| wanted[*task]);
+    let code = Arc::new(CodeSnapshot::take(study, store, tasks));
+    let mut summary = pass(study, store, options, &code, cancel, console)?;
     for _ in 0..MENDS {
         if summary.damaged.is_empty() || !summary.failed.is_empty() || cancel.requested() {
             break;
         }
         let before = summary;
-        summary = pass(study, store, options, cancel, console)?;
+        summary = pass(study, store, options, &code, cancel, console)?;
         // What ran before is in the store now, and was not to begin with.
         summary.ran += before.ran;
         summary.cached = summary.cached.saturating_sub(before.ran);
@@ -140,12 +146,13 @@ fn pass(
     study: &Study,
     store: &Store,
     options: &RunOptions,
+    code: &Arc<CodeSnapshot>,
     cancel: &Cancel,
     console: &mut dyn Console,
 ) -> io::Result<Summary> {
     let folder = store.run_folder()?;
     let (sender, messages) = mpsc::channel();
-    let planner = Planner::new(study, store);
+    let planner = Planner::for_run(study, store, Arc::clone(code));
     let mut scheduler = Scheduler::new(study, store, options, &planner, console);
     std::thread::scope(|scope| {
         let mut executor: Box<dyn Executor<'_> + '_> = match &options.cluster {
@@ -161,15 +168,21 @@ fn pass(
             if !cancel.requested() && !scheduler.stopping() {
                 scheduler.look_up_ready();
                 ask(options.remote.as_deref(), scheduler.asks(), &sender);
-                let turns = std::iter::from_fn(|| scheduler.next_turn());
-                let job = |turn: Turn| {
+                let mut jobs = Vec::new();
+                while let Some(turn) = scheduler.next_turn() {
+                    let (task, key) = (turn.task, &turn.key);
                     let place = match options.cluster {
-                        None => Place::Run(&folder),
-                        Some(_) => Place::Own(slurm::folder(store, &turn.key)),
+                        None => folder.attempt(),
+                        Some(_) => Ok(slurm::folder(store, key)),
                     };
-                    Job::new(study, store, &planner, options, place, turn)
-                };
-                executor.launch(turns.map(job).collect());
+                    match place {
+                        Ok(place) => {
+                            jobs.push(Job::new(study, store, &planner, options, place, turn));
+                        }
+                        Err(error) => scheduler.finished(task, Outcome::Failed(error.to_string())),
+                    }
+                }
+                executor.launch(jobs);
             }
             if scheduler.idle(cancel.requested()) {
                 break;

@@ -6,15 +6,16 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use dissim_api::{Context, Event, StageError, TaskSpec};
-use nix::errno::Errno;
+use dissim_processes::{become_subreaper, kill_descendants, kill_marked, kill_tree, signal_tree};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpgrp};
 use wait4::Wait4;
 
-use super::limits::{self, GRACE};
+use super::limits;
 use crate::policy::Policy;
 use crate::registry::Registry;
 use crate::store::at;
@@ -28,11 +29,15 @@ const TIED: &str = "DISSIM_TIED";
 /// What sets the size of the thread pools a task may have.
 const POOLS: [&str; 3] = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS"];
 
+/// How often it is looked whether tasks that were asked to end are gone.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
 /// The wish to stop, and the processes it concerns.
 #[derive(Debug, Default)]
 pub struct Cancel {
     requested: AtomicBool,
-    groups: Mutex<Vec<i32>>,
+    /// The processes of running tasks, and how long each may take to react.
+    tasks: Mutex<Vec<(i32, Duration)>>,
 }
 
 impl Cancel {
@@ -42,36 +47,46 @@ impl Cancel {
         self.requested.load(Ordering::SeqCst)
     }
 
-    /// Asks every running task to end, and ends it after three seconds; at once the second time.
+    /// Asks every running task to end, and kills it when its time to react is over; at once the second time.
     pub fn request(&'static self) {
         if self.requested.swap(true, Ordering::SeqCst) {
-            self.signal(Signal::SIGKILL);
+            self.tasks().iter().for_each(|(task, _)| kill_tree(*task));
             return;
         }
-        self.signal(Signal::SIGTERM);
-        std::thread::spawn(|| {
-            std::thread::sleep(GRACE);
-            self.signal(Signal::SIGKILL);
-        });
+        self.tasks().iter().for_each(|(task, _)| signal_tree(*task, Signal::SIGTERM));
+        std::thread::spawn(|| self.kill_in_time());
     }
 
-    fn signal(&self, signal: Signal) {
-        for &group in self.groups.lock().unwrap_or_else(|e| e.into_inner()).iter() {
-            // A process that is gone already is what was wanted.
-            let _ = killpg(Pid::from_raw(group), signal);
+    fn kill_in_time(&self) {
+        let start = Instant::now();
+        loop {
+            let late: Vec<i32> = {
+                let tasks = self.tasks();
+                if tasks.is_empty() {
+                    return;
+                }
+                let late = tasks.iter().filter(|(_, grace)| start.elapsed() >= *grace);
+                late.map(|(task, _)| *task).collect()
+            };
+            late.into_iter().for_each(kill_tree);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
-    fn add(&self, group: i32) {
-        self.groups.lock().unwrap_or_else(|e| e.into_inner()).push(group);
+    fn tasks(&self) -> std::sync::MutexGuard<'_, Vec<(i32, Duration)>> {
+        self.tasks.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn add(&self, task: i32, grace: Duration) {
+        self.tasks().push((task, grace));
         // The signal may have come between the start and this line.
         if self.requested() {
-            let _ = killpg(Pid::from_raw(group), Signal::SIGTERM);
+            signal_tree(task, Signal::SIGTERM);
         }
     }
 
-    fn remove(&self, group: i32) {
-        self.groups.lock().unwrap_or_else(|e| e.into_inner()).retain(|g| *g != group);
+    fn remove(&self, task: i32) {
+        self.tasks().retain(|(other, _)| *other != task);
     }
 }
 
@@ -88,8 +103,6 @@ pub(super) enum End {
 pub(super) struct Ended {
     pub end: End,
     pub peak_memory_bytes: u64,
-    /// Processes that it started were left, and have been killed; they may need a moment to end.
-    pub left: bool,
 }
 
 /// Starts `program task folder/spec.json` in a process group of its own and waits for it.
@@ -120,16 +133,19 @@ pub(super) fn run(
         .map_err(|e| {
             io::Error::new(e.kind(), format!("cannot start {}: {e}", program.display()))
         })?;
-    let group = i32::try_from(child.id()).unwrap_or(i32::MAX);
-    cancel.add(group);
+    let task = i32::try_from(child.id()).unwrap_or(i32::MAX);
+    cancel.add(task, policy.grace);
     let mut last = None;
+    // What a program left that was asked to end may be half of what it should be.
+    let mut undisturbed = true;
     let (used, breach) = std::thread::scope(|scope| {
         // Dropped when the process has ended: the watch goes home.
         let (over, ended) = mpsc::channel::<()>();
         let limited = policy.timeout.is_some() || policy.resources.memory > 0;
-        let watch = limited.then(|| scope.spawn(move || limits::watch(group, policy, &ended)));
+        let watch = limited.then(|| scope.spawn(move || limits::watch(task, policy, &ended)));
         if let Some(stdout) = child.stdout.take() {
             events(BufReader::new(stdout), |event| {
+                undisturbed = !cancel.requested();
                 last = Some(event.clone());
                 on_event(event);
             });
@@ -138,12 +154,15 @@ pub(super) fn run(
         drop(over);
         (used, watch.and_then(|watch| watch.join().ok().flatten()))
     });
-    // What it left running would write where the next attempt does.
-    let left = killpg(Pid::from_raw(group), Signal::SIGKILL) != Err(Errno::ESRCH);
-    cancel.remove(group);
+    // What it left running could write to its results.
+    let _ = killpg(Pid::from_raw(task), Signal::SIGKILL);
+    cancel.remove(task);
     let used = used?;
+    if used.status.signal().is_some() {
+        kill_what_is_left(folder);
+    }
     let end = match last {
-        Some(Event::Done) if used.status.success() => End::Done,
+        Some(Event::Done) if used.status.success() && undisturbed && breach.is_none() => End::Done,
         _ if cancel.requested() => End::Cancelled,
         last => End::Failed(match (breach, last) {
             (Some(breach), _) => breach.to_string(),
@@ -158,7 +177,20 @@ pub(super) fn run(
         }
         end => end,
     };
-    Ok(Ended { end, peak_memory_bytes: used.rusage.maxrss, left })
+    Ok(Ended { end, peak_memory_bytes: used.rusage.maxrss })
+}
+
+/// A task that was killed could not end what its program had started in sessions of its own.
+fn kill_what_is_left(folder: &Path) {
+    let spec = fs::read(folder.join("spec.json")).ok();
+    let spec: Option<TaskSpec> = spec.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    if let Some(spec) = spec {
+        kill_marked(&format!(
+            "{}={}",
+            dissim_command::SCRATCH,
+            dissim_command::kept(&spec.scratch).display()
+        ));
+    }
 }
 
 /// Hands on every event that a process prints. It may print what it likes, of any length and no
@@ -209,6 +241,8 @@ fn died(status: ExitStatus) -> String {
 /// The other side: reads a spec, runs the stage, and says how it went. True on success.
 #[must_use]
 pub fn serve_task(spec: &Path, registry: &Registry) -> bool {
+    // Where there are none, what a program starts in a session of its own is not seen.
+    let _ = become_subreaper();
     if std::env::var_os(TIED).is_some() {
         std::thread::spawn(end_with_the_runner);
     }
@@ -241,6 +275,7 @@ fn end_with_the_runner() {
             _ => {}
         }
     }
+    kill_descendants(i32::try_from(std::process::id()).unwrap_or(i32::MAX));
     let _ = killpg(getpgrp(), Signal::SIGKILL);
 }
 
@@ -266,6 +301,11 @@ fn run_stage(path: &Path, registry: &Registry) -> Result<(), StageError> {
     let Some(stage) = registry.get(&spec.kind) else {
         return Err(StageError::new(format!("no stage kind `{}`", spec.kind)).at(path));
     };
+    if stage.traits().runs_programs {
+        // The program gets the signal too, and this process sees how it ends.
+        let ignored = Arc::new(AtomicBool::new(false));
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, ignored);
+    }
     let _held = hold_scratch(&spec.scratch);
     stage.run(&mut Context::new(spec))
 }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::edges::Edges;
 use super::progress::Console;
 use super::queue::Queue;
-use super::worker::{Outcome, Turn};
+use super::worker::{Outcome, Turn, tail_of};
 use super::{Logs, OnFailure, RunOptions, Summary};
 use crate::digest::Digest;
 use crate::graph::{Study, TaskId};
@@ -20,6 +20,8 @@ use crate::store::{Hit, Store};
 
 /// How long to wait for news where nothing is due: a signal is noticed that fast.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// The last bytes of a log that are shown when all logs are asked for.
+const MAX_SHOWN_LOG_BYTES: u64 = 4 << 20;
 /// Tasks with a duration that nobody knows are taken to need this long.
 const UNKNOWN_S: f64 = 1.0;
 
@@ -342,8 +344,15 @@ impl<'a> Scheduler<'a> {
     fn replay(&mut self, task: &str, key: &Digest) {
         if self.options.logs == Logs::All {
             let record = self.store.record(key);
-            let log = record.and_then(|r| std::fs::read(self.store.object(&r.log)).ok());
-            self.console.log(task, &String::from_utf8_lossy(&log.unwrap_or_default()));
+            let log =
+                record.and_then(|r| tail_of(&self.store.object(&r.log), MAX_SHOWN_LOG_BYTES).ok());
+            let (log, left_out) = log.unwrap_or_default();
+            if left_out > 0 {
+                let line =
+                    format!("(the first {left_out} bytes are left out; `dissim log` has them)\n");
+                self.console.log(task, &line);
+            }
+            self.console.log(task, &String::from_utf8_lossy(&log));
         }
     }
 

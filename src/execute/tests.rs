@@ -17,8 +17,12 @@ fn study(needs: &[Vec<Arc<[usize]>>]) -> Study {
         aliases: Vec::new(),
         axes: Vec::new(),
         params: Params::new(),
-        needs: lists.iter().map(|l| Need { input: "x".into(), tasks: Arc::clone(l) }).collect(),
+        needs: lists
+            .iter()
+            .map(|l| Need { input: "x".into(), gathered: l.len() != 1, tasks: Arc::clone(l) })
+            .collect(),
         files: Vec::new(),
+        code: Vec::new(),
     };
     Study {
         name: "x".into(),

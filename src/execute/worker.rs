@@ -3,14 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use dissim_api::{Code, Progress, TaskSpec};
+use dissim_api::{Code, InputArtifact, InputSpec, Progress, TaskSpec, files};
+use serde::{Deserialize, Serialize};
 
 use super::process::{self, Cancel, End, Ended};
 use super::{RunOptions, TaskId};
@@ -22,12 +21,17 @@ use crate::plan::Planner;
 use crate::policy::Policy;
 use crate::remote::{Claimed, Claiming, Remote};
 use crate::say::calm;
-use crate::store::{Damaged, Durable, Hit, KeyLock, Record, RunFolder, Store, at};
+use crate::snapshot::ProjectFiles;
+use crate::store::{Damaged, Durable, Hit, KeyLock, LinkedFile, Record, Store, at};
 
 /// How often a lock that another runner holds is tried.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 /// Lines of a log that a failure shows.
 const LOG_TAIL: usize = 15;
+/// The last bytes of a log in which those lines are looked for.
+const LOG_TAIL_BYTES: u64 = 64 << 10;
+/// What a task reads where it is, in its folder.
+const WATCHED: &str = "watched.json";
 
 /// What the scheduler is told.
 pub(super) enum Message {
@@ -78,14 +82,19 @@ pub(super) struct Laid {
     spec: TaskSpec,
     /// The claim in the shared store.
     pub claim: Option<Claiming>,
-    /// When the project files that it reads were written.
-    written: BTreeMap<String, Written>,
+    watched: Watched,
     _lock: KeyLock,
 }
 
-/// Size, inode and time of a file; none of one that is gone. A file that was changed and changed
-/// back is another one by this.
-type Written = Option<(u64, u64, i64, i64)>;
+/// What a task reads where it is. Files that were changed and changed back show too.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Watched {
+    /// Project files.
+    files: Vec<LinkedFile>,
+    /// Blobs of its inputs.
+    blobs: Vec<LinkedFile>,
+}
 
 /// A process that is over, wherever it ran.
 pub(super) struct Finished {
@@ -96,12 +105,13 @@ pub(super) struct Finished {
     pub duration_s: f64,
     pub host: String,
     pub metrics: BTreeMap<String, Option<f64>>,
-    pub log: Vec<u8>,
+    /// The file that holds what it printed.
+    pub log: PathBuf,
 }
 
 impl Finished {
     /// A process of which nothing is known but why it is gone.
-    pub fn lost(why: &str, log: Vec<u8>) -> Self {
+    pub fn lost(why: &str, log: PathBuf) -> Self {
         Self {
             end: End::Failed(why.to_owned()),
             peak_memory_bytes: 0,
@@ -121,14 +131,6 @@ pub(super) struct Turn {
     pub description: Arc<Description>,
 }
 
-/// Where a task is laid out.
-pub(super) enum Place<'a> {
-    /// In the run's folder.
-    Run(&'a RunFolder),
-    /// In a folder that outlives the run.
-    Own(PathBuf),
-}
-
 /// Everything a worker needs, so that it shares nothing with the scheduler.
 pub(super) struct Job<'a> {
     study: &'a Study,
@@ -141,11 +143,7 @@ pub(super) struct Job<'a> {
     code: Arc<Code>,
     program: PathBuf,
     remote: Option<Arc<Remote>>,
-    /// Whose folder the task's is in, and is used again; none where it outlives the runner.
-    run: Option<&'a RunFolder>,
     folder: PathBuf,
-    /// A process of the task may be left, and write to its folder.
-    left: AtomicBool,
 }
 
 impl<'a> Job<'a> {
@@ -154,15 +152,11 @@ impl<'a> Job<'a> {
         store: &'a Store,
         planner: &'a Planner<'a>,
         options: &RunOptions,
-        place: Place<'a>,
+        folder: PathBuf,
         turn: Turn,
     ) -> Self {
         let Turn { task, key, description } = turn;
         let (_, code) = planner.code(task);
-        let (run, folder) = match place {
-            Place::Run(run) => (Some(run), run.path().join(task.to_string())),
-            Place::Own(folder) => (None, folder),
-        };
         Self {
             study,
             store,
@@ -174,9 +168,7 @@ impl<'a> Job<'a> {
             code,
             program: options.program.clone(),
             remote: options.remote.clone(),
-            run,
             folder,
-            left: AtomicBool::new(false),
         }
     }
 
@@ -262,12 +254,17 @@ impl<'a> Job<'a> {
 
     /// Lays out inputs, an empty output folder and the spec, where that still makes sense.
     pub fn lay_out(&self, lock: KeyLock, claim: Option<Claiming>) -> io::Result<Begun> {
-        let written = self.written();
-        if let Some(why) = self.changed_files(&written) {
-            return Ok(Begun::Over(Outcome::Stale(self.keep_failure(&why, b""))));
-        }
+        let files = match self.read_files() {
+            Ok(files) => files,
+            Err(why) => return Ok(Begun::Over(Outcome::Stale(self.keep_failure(&why, None)))),
+        };
         match self.prepare() {
-            Ok(spec) => Ok(Begun::Laid(Box::new(Laid { spec, claim, written, _lock: lock }))),
+            Ok((spec, blobs)) => {
+                let watched = Watched { files, blobs };
+                let file = self.folder.join(WATCHED);
+                fs::write(&file, serde_json::to_vec(&watched)?).map_err(|e| at(e, &file))?;
+                Ok(Begun::Laid(Box::new(Laid { spec, claim, watched, _lock: lock })))
+            }
             Err(error) => match Damaged::of(&error) {
                 Some(damaged) => Ok(Begun::Over(Outcome::Damaged(damaged.to_string()))),
                 None => Err(error),
@@ -285,7 +282,9 @@ impl<'a> Job<'a> {
 
     /// A task that an earlier runner laid out, under this one's lock.
     pub fn taken_up(&self, spec: TaskSpec, lock: KeyLock) -> Laid {
-        Laid { spec, claim: None, written: self.written(), _lock: lock }
+        let watched = fs::read(self.folder.join(WATCHED)).ok();
+        let watched = watched.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Laid { spec, claim: None, watched: watched.unwrap_or_default(), _lock: lock }
     }
 
     /// Runs a task that was laid out as a process of this machine.
@@ -303,10 +302,8 @@ impl<'a> Job<'a> {
             dissim_api::Event::Metric { name, value } => drop(metrics.insert(name, value)),
             _ => {}
         };
-        let ended = process::run(&self.program, &self.folder, &log, self.policy, cancel, on_event);
-        // Until it is known that there is none.
-        self.left.store(ended.as_ref().map_or(true, |ended| ended.left), Ordering::Relaxed);
-        let Ended { end, peak_memory_bytes, .. } = ended?;
+        let Ended { end, peak_memory_bytes } =
+            process::run(&self.program, &self.folder, &log, self.policy, cancel, on_event)?;
         Ok(Finished {
             end,
             peak_memory_bytes,
@@ -314,7 +311,7 @@ impl<'a> Job<'a> {
             duration_s: clock.elapsed().as_secs_f64(),
             host: host(),
             metrics,
-            log: fs::read(&log).unwrap_or_default(),
+            log,
         })
     }
 
@@ -323,11 +320,15 @@ impl<'a> Job<'a> {
         match finished.end {
             End::Cancelled => return Ok(Outcome::Cancelled),
             End::Failed(why) => {
-                return Ok(Outcome::Failed(self.keep_failure(&why, &finished.log)));
+                return Ok(Outcome::Failed(self.keep_failure(&why, Some(&finished.log))));
             }
             End::Done => {
-                if let Some(why) = self.changed_files(&laid.written) {
-                    return Ok(Outcome::Stale(self.keep_failure(&why, &finished.log)));
+                if let Some(why) = self.changed_file(&laid.watched) {
+                    return Ok(Outcome::Stale(self.keep_failure(&why, Some(&finished.log))));
+                }
+                if let Some(why) = self.changed_input(&laid.watched)? {
+                    let _ = self.keep_failure(&why, Some(&finished.log));
+                    return Ok(Outcome::Damaged(why));
                 }
             }
         }
@@ -342,16 +343,13 @@ impl<'a> Job<'a> {
             duration_s: finished.duration_s,
             peak_memory_bytes: finished.peak_memory_bytes,
             host: finished.host,
-            log: self.store.put(&finished.log)?,
+            log: self.store.put_file(&finished.log)?,
             metrics: finished.metrics,
             dissim: env!("CARGO_PKG_VERSION").to_owned(),
             check: None,
         };
         self.store.put_record(&record, &self.code, durable)?;
-        match self.run_folder_to_reuse() {
-            Some(run) => run.give_back_scratch(&laid.spec.scratch, &self.task.to_string()),
-            None => drop(fs::remove_dir_all(&laid.spec.scratch)),
-        }
+        let _ = files::remove_tree(&laid.spec.scratch);
         let index = self.planner.index();
         index.put_latest(&record.task, &record.key);
         if let Some(remote) = self.remote.as_ref().filter(|remote| remote.is_written()) {
@@ -365,93 +363,141 @@ impl<'a> Job<'a> {
 
     /// The task is over: its folder goes.
     pub fn clear(&self) {
-        match self.run_folder_to_reuse() {
-            Some(run) => run.give_back(self.folder.clone()),
-            None => drop(fs::remove_dir_all(&self.folder)),
+        let _ = files::remove_tree(&self.folder);
+    }
+
+    /// Lays out inputs, an empty output folder and the spec. Also returns the blobs that the task reads where they
+    /// are.
+    fn prepare(&self) -> io::Result<(TaskSpec, Vec<LinkedFile>)> {
+        // A folder that outlives the run may hold what an earlier attempt left.
+        files::remove_tree(&self.folder).map_err(|e| at(e, &self.folder))?;
+        let scratch = self.store.scratch(&self.key)?;
+        let code = self.planner.code_files(self.task).map_err(io::Error::other)?;
+        lay_out(self.study, self.store, self.task, &self.description, &code, &self.folder, scratch)
+    }
+
+    /// The project files that the task reads, as they are now; or why its key is not theirs any more.
+    fn read_files(&self) -> Result<Vec<LinkedFile>, String> {
+        let root = &self.study.root;
+        let files = self.planner.read_files(self.task)?;
+        let stat = |name: &String| LinkedFile::now(&root.join(name)).map_err(|e| e.to_string());
+        let before: Vec<LinkedFile> = files.keys().map(stat).collect::<Result<_, _>>()?;
+        // Looked at again: what is written from here on shows in what `stat` said.
+        match self.changed_name() {
+            Some(name) => Err(changed(&name)),
+            None => Ok(before),
         }
     }
 
-    /// The run's folder, where no process is left that may write to the task's.
-    fn run_folder_to_reuse(&self) -> Option<&RunFolder> {
-        self.run.filter(|_| !self.left.load(Ordering::Relaxed))
-    }
-
-    /// Lays out inputs, an empty output folder and the spec.
-    fn prepare(&self) -> io::Result<TaskSpec> {
-        let scratch = match self.run {
-            Some(run) => {
-                run.take(&self.task.to_string())?;
-                run.take_scratch(self.store, &self.key)?
-            }
-            None => {
-                let _ = fs::remove_dir_all(&self.folder);
-                self.store.scratch(&self.key)?
-            }
+    /// A project file that is not what the key says it was.
+    fn changed_name(&self) -> Option<String> {
+        let Ok(now) = self.planner.read_files(self.task) else {
+            return self.description.files.keys().next().cloned();
         };
-        lay_out(self.study, self.store, self.task, &self.description, &self.folder, scratch)
-    }
-
-    /// When each project file that the task reads was written.
-    fn written(&self) -> BTreeMap<String, Written> {
-        let stat = |name: &String| {
-            let metadata = fs::metadata(self.study.root.join(name)).ok()?;
-            Some((metadata.len(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
-        };
-        self.description.files.keys().map(|name| (name.clone(), stat(name))).collect()
-    }
-
-    /// A project file that is not what the key says it was, or was written since `before`: the
-    /// result is of neither.
-    fn changed_files(&self, before: &BTreeMap<String, Written>) -> Option<String> {
-        let written = self.written();
-        let now = self.planner.files(self.task).unwrap_or_default();
+        let code = self.planner.code_files(self.task).unwrap_or_default();
         let keyed = &self.description.files;
-        let changed = now.iter().find(|(name, digest)| keyed.get(*name) != Some(digest));
-        let gone = keyed.keys().find(|name| !now.contains_key(*name));
-        let touched = before.keys().find(|name| written.get(*name) != before.get(*name));
-        let name = changed.map(|(name, _)| name).or(gone).or(touched)?;
-        Some(format!("`{name}` changed while the task ran; its result was not kept: run again"))
+        let gone = keyed.keys().find(|name| !now.contains_key(*name) && !code.contains_key(*name));
+        let changed = now.iter().find(|(name, file)| {
+            keyed.get(*name) != Some(&file.digest)
+                || self.description.executables.contains(*name) != file.executable
+        });
+        changed.map(|(name, _)| name).or(gone).cloned()
+    }
+
+    /// Why a result is not kept: a project file changed while the task ran, even if it was changed back.
+    fn changed_file(&self, watched: &Watched) -> Option<String> {
+        let touched = watched.files.iter().find(|file| file.is_changed());
+        let touched = touched.map(|file| {
+            let name = file.path.strip_prefix(&self.study.root).unwrap_or(&file.path);
+            name.display().to_string()
+        });
+        Some(changed(&touched.or_else(|| self.changed_name())?))
+    }
+
+    /// Why a result is not kept: somebody wrote to a blob while the task read it. A blob that is damaged goes
+    /// into quarantine.
+    fn changed_input(&self, watched: &Watched) -> io::Result<Option<String>> {
+        let Some(file) = watched.blobs.iter().find(|file| file.is_changed()) else {
+            return Ok(None);
+        };
+        for file in watched.blobs.iter().filter(|file| file.is_changed()) {
+            if let Err(error) = self.store.prove_object(&file.path)
+                && Damaged::of(&error).is_none()
+            {
+                return Err(error);
+            }
+        }
+        let name = file.path.strip_prefix(self.store.root()).unwrap_or(&file.path);
+        let what = "was changed while the task read it; the result was not kept";
+        Ok(Some(format!("its input {} {what}", name.display())))
     }
 
     /// Keeps the log of a failed attempt, and says what happened with the end of it.
-    fn keep_failure(&self, why: &str, log: &[u8]) -> String {
+    fn keep_failure(&self, why: &str, log: Option<&Path>) -> String {
         let kept = self.store.failed_log(&self.key);
-        let whole = match self.store.write_hint(&kept, log) {
+        let tail = log.and_then(|log| tail_of(log, LOG_TAIL_BYTES).ok());
+        let (tail, _) = tail.unwrap_or_default();
+        let moved = match log {
+            Some(log) => self.store.move_in(log, &kept),
+            None => self.store.write_hint(&kept, b""),
+        };
+        let whole = match moved {
             Ok(()) => kept.display().to_string(),
             Err(error) => format!("could not be kept: {error}"),
         };
         self.planner.index().put_latest(&self.study.tasks[self.task].name, &self.key);
-        failure(why, log, &whole)
+        failure(why, &tail, &whole)
     }
 }
 
-/// Puts inputs, an empty output folder and the spec into `folder`.
+fn changed(name: &str) -> String {
+    format!("`{name}` changed while the task ran; its result was not kept: run again")
+}
+
+/// The last bytes of a log, and how many stand before them.
+pub(super) fn tail_of(log: &Path, most: u64) -> io::Result<(Vec<u8>, u64)> {
+    let mut file = fs::File::open(log)?;
+    let before = file.metadata()?.len().saturating_sub(most);
+    file.seek(SeekFrom::Start(before))?;
+    let mut tail = Vec::new();
+    file.take(most).read_to_end(&mut tail)?;
+    Ok((tail, before))
+}
+
+/// Puts inputs, code, an empty output folder and the spec into `folder`. Also returns the blobs that the task reads
+/// where they are.
 pub(super) fn lay_out(
     study: &Study,
     store: &Store,
     task: TaskId,
     description: &Description,
+    code: &ProjectFiles,
     folder: &Path,
     scratch: PathBuf,
-) -> io::Result<TaskSpec> {
+) -> io::Result<(TaskSpec, Vec<LinkedFile>)> {
     let output = folder.join("output");
     fs::create_dir_all(&output).map_err(|e| at(e, &output))?;
-    let mut inputs = BTreeMap::new();
-    for (name, artifacts) in &description.inputs {
-        let mut specs = Vec::new();
-        for (i, input) in artifacts.iter().enumerate() {
-            let path = folder.join("inputs").join(name).join(i.to_string());
-            store.materialise(&input.artifact, &path)?;
-            specs.push(dissim_api::InputArtifact { task: input.task.clone(), path });
+    let (mut inputs, mut linked) = (BTreeMap::new(), Vec::new());
+    for (name, input) in &description.inputs {
+        let width = input.artifacts.len().saturating_sub(1).to_string().len();
+        let mut artifacts = Vec::new();
+        for (i, artifact) in input.artifacts.iter().enumerate() {
+            // Numbers, not names: a task that would see the name of another would have to have it in its key.
+            let path = folder.join("inputs").join(name).join(format!("{i:0width$}"));
+            linked.extend(store.materialise(&artifact.artifact, &path)?);
+            let task = if input.named { artifact.task.clone() } else { String::new() };
+            artifacts.push(InputArtifact { task, axes: artifact.axes.clone(), path });
         }
-        inputs.insert(name.clone(), specs);
+        inputs.insert(name.clone(), InputSpec { gathered: input.gathered, artifacts });
     }
+    let code = lay_out_code(store, code, &folder.join("code"))?;
     let spec = TaskSpec {
         version: TaskSpec::VERSION,
         task: study.tasks[task].name.clone(),
         kind: description.kind.clone(),
         params: description.params.clone(),
         inputs,
+        code,
         output,
         scratch,
         project: study.root.clone(),
@@ -461,7 +507,25 @@ pub(super) fn lay_out(
     };
     let file = folder.join("spec.json");
     fs::write(&file, serde_json::to_vec_pretty(&spec)?).map_err(|e| at(e, &file))?;
-    Ok(spec)
+    Ok((spec, linked))
+}
+
+/// Puts code into `folder`, under numbers; returns where each file is.
+fn lay_out_code(
+    store: &Store,
+    code: &ProjectFiles,
+    folder: &Path,
+) -> io::Result<BTreeMap<PathBuf, PathBuf>> {
+    let mut placed = BTreeMap::new();
+    if !code.is_empty() {
+        fs::create_dir_all(folder).map_err(|e| at(e, folder))?;
+    }
+    for (i, (name, file)) in code.iter().enumerate() {
+        let path = folder.join(i.to_string());
+        store.copy_blob(&file.digest, file.executable, &path)?;
+        placed.insert(PathBuf::from(name), path);
+    }
+    Ok(placed)
 }
 
 /// A failure with the end of its log and where the whole log is.

@@ -168,7 +168,11 @@ fn with(binding: &Binding, task: TaskId, input: &str, tasks: &[Task]) -> Binding
     }
     match joined.needs.iter_mut().find(|need| need.input == input) {
         Some(need) => need.tasks = need.tasks.iter().copied().chain([task]).collect(),
-        None => joined.needs.push(Need { input: input.to_owned(), tasks: [task].into() }),
+        None => joined.needs.push(Need {
+            input: input.to_owned(),
+            gathered: false,
+            tasks: [task].into(),
+        }),
     }
     joined
 }

@@ -412,20 +412,30 @@ impl Builder<'_> {
         let mut needs = binding.needs;
         for need in self.needs {
             let group = need.group.iter().cloned();
-            needs.extend(group.map(|tasks| Need { input: need.input.clone(), tasks }));
+            needs.extend(group.map(|tasks| Need {
+                input: need.input.clone(),
+                gathered: true,
+                tasks,
+            }));
         }
         needs.sort_by(|a, b| a.input.cmp(&b.input));
-        let mut files = self.stage.files(&resolved);
-        for file in &files {
-            if let Err(why) = self.inside.check(self.root, file) {
-                let message = format!("`{}` {why}", file.display());
+        let files = self.inside(self.stage.files(&resolved), errors);
+        let code = self.inside(self.stage.code_files(&resolved), errors);
+        let name = name_of(&self.entry.key.name, axes.iter().map(|(a, v)| (a.as_str(), v)));
+        Some(Task { stage, name, aliases: Vec::new(), axes, params: resolved, needs, files, code })
+    }
+
+    /// Paths that stay in the project, sorted, each once.
+    fn inside(&self, mut paths: Vec<PathBuf>, errors: &mut Vec<PipelineError>) -> Vec<PathBuf> {
+        for path in &paths {
+            if let Err(why) = self.inside.check(self.root, path) {
+                let message = format!("`{}` {why}", path.display());
                 errors.push(PipelineError::new(self.entry.key.place.clone(), message));
             }
         }
-        files.sort();
-        files.dedup();
-        let name = name_of(&self.entry.key.name, axes.iter().map(|(a, v)| (a.as_str(), v)));
-        Some(Task { stage, name, aliases: Vec::new(), axes, params: resolved, needs, files })
+        paths.sort();
+        paths.dedup();
+        paths
     }
 }
 

@@ -7,7 +7,7 @@ use dissim_api::{Code, PipelineSummary};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{About, Backend, Description, InputArtifact};
+use super::{About, Backend, DescribedArtifact, Description, InputDescription};
 use crate::digest::Digest;
 
 /// What happened to a file or a member of a list.
@@ -75,6 +75,13 @@ pub enum Change {
         /// What happened to it.
         edit: Edit,
     },
+    /// A project file may be executed now, or may not any more.
+    Executable {
+        /// Its path relative to the root.
+        path: String,
+        /// Whether it may be executed now.
+        now: bool,
+    },
     /// A source file of the stage.
     Source {
         /// Its path in dissim's workspace.
@@ -121,6 +128,11 @@ pub enum Change {
         /// The name under `needs:`.
         input: String,
     },
+    /// The input gathers artifacts now, or does not any more.
+    InputLayout {
+        /// The name under `needs:`.
+        input: String,
+    },
     /// The shape of the pipeline, for kinds that read it.
     Pipeline {
         /// What about it.
@@ -140,6 +152,10 @@ impl fmt::Display for Change {
                 write!(f, "parameter {name}: {} -> {}", text(old), text(new))
             }
             Self::File { path, edit } => write!(f, "file: {path} {}", edit.word()),
+            Self::Executable { path, now: true } => write!(f, "file: {path} is executable now"),
+            Self::Executable { path, now: false } => {
+                write!(f, "file: {path} is not executable any more")
+            }
             Self::Source { path, edit } => write!(f, "code: {path} {}", edit.word()),
             Self::Dependency { name, old: Some(old), new: Some(new) } => {
                 write!(f, "code: {name} {old} -> {new}")
@@ -167,6 +183,12 @@ impl fmt::Display for Change {
             Self::InputOrder { input } => {
                 write!(f, "input {input}: the same artifacts in another order or number")
             }
+            Self::InputLayout { input } => {
+                write!(
+                    f,
+                    "input {input}: `needs` gathers tasks with brackets, or does not any more"
+                )
+            }
             Self::Pipeline { what } => write!(f, "pipeline: {what}"),
         }
     }
@@ -191,11 +213,15 @@ pub(super) fn explain(
             let edit = Edit::of(old.files.get(path), new.files.get(path));
             Change::File { path: path.to_owned(), edit }
         }
+        About::Executable(path) => {
+            let now = new.executables.contains(path);
+            Change::Executable { path: path.to_owned(), now }
+        }
         About::Backend => Change::Backend { old: old.backend.clone(), new: new.backend.clone() },
         About::Code => return code_changes(&old.code, &new.code, code),
         About::Input(name) => {
-            let list = |d: &Description| d.inputs.get(name).cloned().unwrap_or_default();
-            return input_changes(name, &list(old), &list(new));
+            let input = |d: &Description| d.inputs.get(name).cloned().unwrap_or_default();
+            return input_changes(name, &input(old), &input(new));
         }
         About::Pipeline => return pipeline_changes(old.pipeline.as_ref(), new.pipeline.as_ref()),
     };
@@ -222,14 +248,18 @@ fn code_changes(old: &Digest, new: &Digest, code: &dyn Fn(&Digest) -> Option<Cod
     if changes.is_empty() { unknown() } else { changes }
 }
 
-/// Pairs artifacts by the task that made them. Tasks that only have another name now, and the same
-/// artifact, are no change and are not in the key either.
-fn input_changes(input: &str, old: &[InputArtifact], new: &[InputArtifact]) -> Vec<Change> {
-    let find = |list: &[InputArtifact], task: &str| {
+/// Pairs artifacts by the task that made them.
+fn input_changes(input: &str, old: &InputDescription, new: &InputDescription) -> Vec<Change> {
+    let find = |list: &[DescribedArtifact], task: &str| {
         list.iter().find(|a| a.task == task).map(|a| a.artifact.clone())
     };
+    let gathered = old.gathered != new.gathered && !old.artifacts.is_empty();
+    let (old, new) = (&old.artifacts, &new.artifacts);
     let mut seen = BTreeSet::new();
     let mut changes = Vec::new();
+    if gathered {
+        changes.push(Change::InputLayout { input: input.to_owned() });
+    }
     for task in old.iter().chain(new).map(|a| &a.task) {
         let (was, is) = (find(old, task), find(new, task));
         if seen.insert(task) && was != is {

@@ -6,7 +6,7 @@
 
 mod change;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use dissim_api::{Code, Device, Params, PipelineSummary};
@@ -30,22 +30,42 @@ pub struct Description {
     pub code: Digest,
     /// Resolved parameters.
     pub params: Params,
-    /// Input artifacts by the names under `needs:`, in the order the stage sees them.
-    pub inputs: BTreeMap<String, Vec<InputArtifact>>,
-    /// Project files by path relative to the root, to the digest of their content.
+    /// Inputs by the names under `needs:`.
+    pub inputs: BTreeMap<String, InputDescription>,
+    /// Project files, code included, by path relative to the root, to the digest of their content.
     pub files: BTreeMap<String, Digest>,
+    /// Those of them that may be executed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub executables: BTreeSet<String>,
     /// The compute backend, for kinds that compute on it.
     pub backend: Option<Backend>,
     /// The shape of the pipeline, for kinds that read it.
     pub pipeline: Option<PipelineSummary>,
 }
 
+/// One input of a task.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputDescription {
+    /// Whether it gathers any number of artifacts: they are laid out in another way, and the task sees
+    /// the axes of each.
+    pub gathered: bool,
+    /// Whether the task sees the names of the tasks that made the artifacts.
+    pub named: bool,
+    /// The artifacts, in the order the stage sees them.
+    pub artifacts: Vec<DescribedArtifact>,
+}
+
 /// An artifact that a task reads.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InputArtifact {
-    /// The task that made it. Kept to explain, not part of the key: the same bytes by another
-    /// name are the same input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DescribedArtifact {
+    /// The task that made it. Kept to explain. It is part of the key only if the task sees it: the same
+    /// bytes made by a task of another name are the same input.
     pub task: String,
+    /// The axes of that task, if the input is gathered.
+    #[serde(default, skip_serializing_if = "Params::is_empty")]
+    pub axes: Params,
     /// Its digest.
     pub artifact: Digest,
 }
@@ -92,6 +112,7 @@ enum About<'a> {
     Kind,
     Param(&'a str),
     File(&'a str),
+    Executable(&'a str),
     Code,
     Backend,
     Input(&'a str),
@@ -109,14 +130,49 @@ pub struct Facts<'a> {
     pub code: &'a Digest,
     /// Resolved parameters.
     pub params: &'a Params,
-    /// Input artifacts, sorted by name.
-    pub inputs: Vec<(&'a str, Vec<&'a Digest>)>,
+    /// Inputs, sorted by name.
+    pub inputs: Vec<(&'a str, InputFacts<'a>)>,
     /// Project files, sorted by path.
     pub files: &'a BTreeMap<String, Digest>,
+    /// Those of them that may be executed.
+    pub executables: &'a BTreeSet<String>,
     /// The compute backend.
     pub backend: Option<&'a Backend>,
     /// The shape of the pipeline.
     pub pipeline: Option<&'a PipelineSummary>,
+}
+
+/// What a task sees of one input.
+#[derive(Debug, Clone)]
+pub struct InputFacts<'a> {
+    /// See [`InputDescription::gathered`].
+    pub gathered: bool,
+    /// The artifacts in order.
+    pub artifacts: Vec<ArtifactFacts<'a>>,
+}
+
+/// What a task sees of one artifact.
+#[derive(Debug, Clone)]
+pub struct ArtifactFacts<'a> {
+    /// Its digest.
+    pub artifact: &'a Digest,
+    /// The axes of the task that made it, sorted by name, if the task sees them.
+    pub axes: Vec<(&'a str, &'a Value)>,
+    /// The name of the task that made it, if the task sees it.
+    pub task: Option<&'a str>,
+}
+
+impl InputFacts<'_> {
+    /// `[gathered,[[artifact,{axis:value,..},task],..]]`: has one form only.
+    fn write(&self, to: &mut Vec<u8>) {
+        plain(&self.gathered, to);
+        for ArtifactFacts { artifact, axes, task } in &self.artifacts {
+            to.push(b' ');
+            plain(artifact, to);
+            object(axes.iter().copied(), to);
+            plain(task, to);
+        }
+    }
 }
 
 impl<'a> Facts<'a> {
@@ -139,12 +195,15 @@ impl<'a> Facts<'a> {
         for (path, digest) in self.files {
             fact(About::File(path), &|to| plain(digest.as_str(), to));
         }
+        for path in self.executables {
+            fact(About::Executable(path), &|to| plain(&true, to));
+        }
         fact(About::Code, &|to| plain(self.code.as_str(), to));
         if let Some(backend) = self.backend {
             fact(About::Backend, &|to| canonical(&json!(backend), to));
         }
-        for (name, artifacts) in &self.inputs {
-            fact(About::Input(name), &|to| plain(artifacts, to));
+        for (name, input) in &self.inputs {
+            fact(About::Input(name), &|to| input.write(to));
         }
         if let Some(pipeline) = self.pipeline {
             fact(About::Pipeline, &|to| canonical(&json!(pipeline), to));
@@ -159,6 +218,7 @@ impl<'a> Facts<'a> {
             match about {
                 About::Param(name) => named("Param", name, &mut text),
                 About::File(name) => named("File", name, &mut text),
+                About::Executable(name) => named("Executable", name, &mut text),
                 About::Input(name) => named("Input", name, &mut text),
                 other => plain(&other, &mut text),
             }
@@ -172,7 +232,7 @@ impl<'a> Facts<'a> {
 
 impl Description {
     /// The version this build writes.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 
     /// The same without copies.
     #[must_use]
@@ -185,9 +245,10 @@ impl Description {
             inputs: self
                 .inputs
                 .iter()
-                .map(|(name, list)| (name.as_str(), list.iter().map(|a| &a.artifact).collect()))
+                .map(|(name, input)| (name.as_str(), input.facts()))
                 .collect(),
             files: &self.files,
+            executables: &self.executables,
             backend: self.backend.as_ref(),
             pipeline: self.pipeline.as_ref(),
         }
@@ -214,6 +275,26 @@ impl Description {
     }
 }
 
+impl InputDescription {
+    fn facts(&self) -> InputFacts<'_> {
+        let artifacts = self.artifacts.iter().map(|of| ArtifactFacts {
+            artifact: &of.artifact,
+            axes: sorted(of.axes.iter().map(|(axis, value)| (axis.as_str(), value))),
+            task: self.named.then_some(of.task.as_str()),
+        });
+        InputFacts { gathered: self.gathered, artifacts: artifacts.collect() }
+    }
+}
+
+/// Pairs of name and value, sorted by name.
+pub(crate) fn sorted<'a>(
+    pairs: impl Iterator<Item = (&'a str, &'a Value)>,
+) -> Vec<(&'a str, &'a Value)> {
+    let mut pairs: Vec<_> = pairs.collect();
+    pairs.sort_by_key(|(name, _)| *name);
+    pairs
+}
+
 /// JSON of what has one form only: no object whose names could come in another order.
 fn plain<T: Serialize + ?Sized>(value: &T, to: &mut Vec<u8>) {
     serde_json::to_writer(to, value).expect("memory takes all bytes");
@@ -228,22 +309,25 @@ fn named(about: &str, name: &str, to: &mut Vec<u8>) {
     to.push(b'}');
 }
 
+/// A JSON object of pairs that are sorted by name.
+fn object<'a>(pairs: impl Iterator<Item = (&'a str, &'a Value)>, to: &mut Vec<u8>) {
+    to.push(b'{');
+    for (at, (name, value)) in pairs.enumerate() {
+        if at > 0 {
+            to.push(b',');
+        }
+        plain(name, to);
+        to.push(b':');
+        canonical(value, to);
+    }
+    to.push(b'}');
+}
+
 /// JSON without spaces, with the names of every object sorted, whatever order the map keeps.
 fn canonical(value: &Value, to: &mut Vec<u8>) {
     match value {
         Value::Object(map) => {
-            let mut pairs: Vec<_> = map.iter().collect();
-            pairs.sort_by_key(|(name, _)| *name);
-            to.push(b'{');
-            for (at, (name, value)) in pairs.into_iter().enumerate() {
-                if at > 0 {
-                    to.push(b',');
-                }
-                plain(name, to);
-                to.push(b':');
-                canonical(value, to);
-            }
-            to.push(b'}');
+            object(sorted(map.iter().map(|(name, value)| (name.as_str(), value))).into_iter(), to);
         }
         Value::Array(items) => {
             to.push(b'[');

@@ -8,8 +8,17 @@ fn digest(text: &str) -> Digest {
     Digest::of(text.as_bytes())
 }
 
+fn artifact(task: &str) -> DescribedArtifact {
+    let axes = json!({"seed": task}).as_object().unwrap().clone();
+    DescribedArtifact { task: task.to_owned(), axes, artifact: digest(task) }
+}
+
 fn example() -> Description {
-    let artifact = |task: &str| InputArtifact { task: task.to_owned(), artifact: digest(task) };
+    let input = |gathered: bool, tasks: &[&str]| InputDescription {
+        gathered,
+        named: gathered,
+        artifacts: tasks.iter().map(|task| artifact(task)).collect(),
+    };
     let stage = StageSummary {
         name: "train".to_owned(),
         kind: "train".to_owned(),
@@ -25,11 +34,12 @@ fn example() -> Description {
             .unwrap()
             .clone(),
         inputs: [
-            ("data".to_owned(), vec![artifact("dataset[seed=0]")]),
-            ("runs".to_owned(), vec![artifact("train[seed=0]"), artifact("train[seed=1]")]),
+            ("data".to_owned(), input(false, &["dataset[seed=0]"])),
+            ("runs".to_owned(), input(true, &["train[seed=0]", "train[seed=1]"])),
         ]
         .into(),
         files: [("a.csv".to_owned(), digest("a")), ("b.csv".to_owned(), digest("b"))].into(),
+        executables: ["b.csv".to_owned()].into(),
         backend: Some(Backend {
             name: "flex".to_owned(),
             version: "0.22.0".to_owned(),
@@ -82,10 +92,19 @@ fn equal_parameters_in_another_order_are_one_key() {
 }
 
 #[test]
-fn the_name_of_an_upstream_task_is_not_in_the_key() {
-    let renamed = edited(|d| d.inputs.get_mut("data").unwrap()[0].task = "digits".to_owned());
+fn the_name_of_an_upstream_task_is_in_the_key_only_if_it_is_seen() {
+    let renamed = edited(|d| {
+        d.inputs.get_mut("data").unwrap().artifacts[0].task = "digits".to_owned();
+    });
     assert_eq!(example().key(), renamed.key());
     assert_eq!(lines(&renamed), "");
+    let seen = edited(|d| {
+        d.inputs.get_mut("runs").unwrap().artifacts[0].task = "fit[seed=0]".to_owned();
+    });
+    insta::assert_snapshot!(lines(&seen), @"
+    input runs: train[seed=0] removed
+    input runs: fit[seed=0] added
+    ");
 }
 
 #[test]
@@ -146,17 +165,17 @@ fn backend_and_kind_and_format_are_named() {
 #[test]
 fn upstream_tasks_are_named() {
     let new = edited(|d| {
-        d.inputs.get_mut("data").unwrap()[0].artifact = digest("other");
-        let runs = d.inputs.get_mut("runs").unwrap();
+        d.inputs.get_mut("data").unwrap().artifacts[0].artifact = digest("other");
+        let runs = &mut d.inputs.get_mut("runs").unwrap().artifacts;
         runs.remove(0);
-        runs.push(InputArtifact { task: "train[seed=2]".to_owned(), artifact: digest("2") });
+        runs.push(artifact("train[seed=2]"));
     });
     insta::assert_snapshot!(lines(&new), @"
     input data: dataset[seed=0] made another artifact: 3cfbe1b224fb -> 3f796163ebf9
     input runs: train[seed=0] removed
     input runs: train[seed=2] added
     ");
-    insta::assert_snapshot!(lines(&edited(|d| d.inputs.get_mut("runs").unwrap().reverse())), @"input runs: the same artifacts in another order or number");
+    insta::assert_snapshot!(lines(&edited(|d| d.inputs.get_mut("runs").unwrap().artifacts.reverse())), @"input runs: the same artifacts in another order or number");
 }
 
 #[test]
@@ -189,11 +208,18 @@ fn change_one(description: &mut Description, which: usize, salt: u32) {
         7 => drop(description.files.insert("a.csv".to_owned(), new)),
         8 => drop(description.files.insert(format!("{salt}.csv"), new)),
         9 => drop(description.files.remove("b.csv")),
-        10 => description.inputs.get_mut("data").unwrap()[0].artifact = new,
-        11 => description.inputs.get_mut("runs").unwrap().reverse(),
-        12 => drop(description.inputs.get_mut("runs").unwrap().pop()),
+        10 => description.inputs.get_mut("data").unwrap().artifacts[0].artifact = new,
+        11 => description.inputs.get_mut("runs").unwrap().artifacts.reverse(),
+        12 => drop(description.inputs.get_mut("runs").unwrap().artifacts.pop()),
         13 => drop(description.inputs.remove("data")),
-        14 => drop(description.inputs.insert(format!("i{salt}"), Vec::new())),
+        14 => drop(description.inputs.insert(format!("i{salt}"), InputDescription::default())),
+        23 => drop(description.executables.insert(format!("x{salt}"))),
+        20 => description.inputs.get_mut("data").unwrap().gathered = true,
+        21 => {
+            let run = &mut description.inputs.get_mut("runs").unwrap().artifacts[1];
+            run.axes["seed"] = json!(salt);
+        }
+        22 => description.inputs.get_mut("runs").unwrap().artifacts[0].task = format!("t{salt}"),
         15 => description.backend = None,
         16 => description.backend.as_mut().unwrap().name = format!("b{salt}"),
         17 => description.pipeline = None,
@@ -204,18 +230,19 @@ fn change_one(description: &mut Description, which: usize, salt: u32) {
 
 proptest! {
     #[test]
-    fn any_one_change_changes_the_key_and_is_named(which in 0usize..20, salt: u32) {
+    fn any_one_change_changes_the_key_and_is_named(which in 0usize..24, salt: u32) {
         let mut new = example();
         change_one(&mut new, which, salt);
         prop_assert_ne!(example().key(), new.key());
         let changes = Description::diff(&example(), &new, &|_| None);
-        prop_assert_eq!(changes.len(), 1, "{:?}", changes);
+        // A task of another name is one that came in and one that went out.
+        prop_assert_eq!(changes.len(), if which == 22 { 2 } else { 1 }, "{:?}", changes);
         prop_assert!(!changes[0].to_string().is_empty());
         prop_assert!(Description::diff(&new, &new, &|_| None).is_empty());
     }
 
     #[test]
-    fn a_description_survives_its_json(which in 0usize..20, salt: u32) {
+    fn a_description_survives_its_json(which in 0usize..24, salt: u32) {
         let mut description = example();
         change_one(&mut description, which, salt);
         let json = serde_json::to_string(&description).unwrap();

@@ -106,6 +106,11 @@ pub(crate) const STAGE_KEYS: &[(&str, &str, bool)] = &[
         false,
     ),
     (
+        "grace",
+        "How long a task may take to react to SIGTERM, at a timeout or Ctrl-C, before it is killed: `30s`; 10 s by default. Not part of the key.",
+        false,
+    ),
+    (
         "resources",
         "What a task takes of the machine: `{ cpus: 2, memory: 4GB }`; one core by default. A cluster is told `gres` and `partition` too. Not part of the key.",
         false,

@@ -1,4 +1,4 @@
-//! `retry:`, `timeout:` and `resources:` of a stage.
+//! `retry:`, `timeout:`, `grace:` and `resources:` of a stage.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::yaml::{Data, Key, Node};
 use crate::policy::{Policy, Retry};
 
 /// The keys of a stage that are read here.
-pub(super) const KEYS: [&str; 3] = ["retry", "timeout", "resources"];
+pub(super) const KEYS: [&str; 4] = ["retry", "timeout", "grace", "resources"];
 const SECONDS: [(&str, f64); 5] =
     [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
 pub(super) const BYTES: [(&str, f64); 7] = [
@@ -30,6 +30,7 @@ pub(super) fn read(key: &Key, node: &Node, policy: &mut Policy, errors: &mut Vec
     match key.name.as_str() {
         "retry" => policy.retry = retry(key, node, errors),
         "timeout" => policy.timeout = duration(key, node, errors),
+        "grace" => policy.grace = duration(key, node, errors).unwrap_or(policy.grace),
         _ => resources(key, node, policy, errors),
     }
 }
@@ -147,11 +148,12 @@ mod tests {
 
     #[test]
     fn short_and_long_forms() {
-        let text =
-            "retry: { times: 3, wait: 10s }\ntimeout: 1.5h\nresources: { cpus: 2, memory: 4GB }";
+        let text = "retry: { times: 3, wait: 10s }\ntimeout: 1.5h\ngrace: 2s\nresources: { cpus: 2, memory: 4GB }";
         let policy_of = policy(text).unwrap();
         assert_eq!(policy_of.retry, Retry { times: 3, wait: Duration::from_secs(10) });
         assert_eq!(policy_of.timeout, Some(Duration::from_secs(5400)));
+        assert_eq!(policy_of.grace, Duration::from_secs(2));
+        assert_eq!(policy("retry: 1").unwrap().grace, Duration::from_secs(10));
         assert_eq!(policy_of.resources, Resources { cpus: 2, memory: 4_000_000_000 });
         let wishes = policy("resources: { gres: \"gpu:1\", partition: fast }").unwrap().cluster;
         assert_eq!(

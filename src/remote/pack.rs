@@ -123,7 +123,7 @@ mod tests {
             executable: false,
         };
         let named = files.iter().enumerate().map(|(i, bytes)| (format!("f{i}"), entry(bytes)));
-        let tree = Tree { files: named.collect() };
+        let tree = Tree::of_files(named.collect());
         let description = Description {
             version: Description::VERSION,
             kind: "command".to_owned(),
@@ -131,6 +131,7 @@ mod tests {
             params: serde_json::Map::new(),
             inputs: [].into(),
             files: [].into(),
+            executables: [].into(),
             backend: None,
             pipeline: None,
         };

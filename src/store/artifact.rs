@@ -1,24 +1,31 @@
 //! Artifacts: a task's output folder as blobs and a manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use walkdir::WalkDir;
 
 use super::hash::hash_file;
+use super::stat::Stat;
 use super::{Store, at};
 use crate::digest::Digest;
 
 /// The files of an artifact by path, relative and with `/`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+///
+/// In JSON it is one map from path to what is there. A manifest of files alone looks as it did before links
+/// and empty folders were kept, so that its digest is the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
-    /// Path to entry.
+    /// Files by path.
     pub files: BTreeMap<String, Entry>,
+    /// Symbolic links by path: what they say. Each leads to something in the artifact.
+    pub links: BTreeMap<String, String>,
+    /// Folders with nothing in them.
+    pub empty_folders: BTreeSet<String>,
 }
 
 /// One file of an artifact.
@@ -34,7 +41,62 @@ pub struct Entry {
     pub executable: bool,
 }
 
+/// What stands at a path of a manifest.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Node {
+    File(Entry),
+    Link(LinkNode),
+    Folder(FolderNode),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkNode {
+    link: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FolderNode {
+    empty_folder: bool,
+}
+
+impl Serialize for Tree {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let files = self.files.iter().map(|(path, entry)| (path, Node::File(entry.clone())));
+        let links = self
+            .links
+            .iter()
+            .map(|(path, link)| (path, Node::Link(LinkNode { link: link.clone() })));
+        let folders = self.empty_folders.iter();
+        let folders = folders.map(|path| (path, Node::Folder(FolderNode { empty_folder: true })));
+        let nodes: BTreeMap<&String, Node> = files.chain(links).chain(folders).collect();
+        nodes.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut tree = Self::default();
+        for (path, node) in BTreeMap::<String, Node>::deserialize(deserializer)? {
+            match node {
+                Node::File(entry) => drop(tree.files.insert(path, entry)),
+                Node::Link(LinkNode { link }) => drop(tree.links.insert(path, link)),
+                Node::Folder(_) => drop(tree.empty_folders.insert(path)),
+            }
+        }
+        Ok(tree)
+    }
+}
+
 impl Tree {
+    /// A manifest of files alone.
+    #[must_use]
+    pub fn of_files(files: BTreeMap<String, Entry>) -> Self {
+        Self { files, ..Self::default() }
+    }
+
     /// The artifact's digest: blake3 of the manifest's JSON.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -44,24 +106,41 @@ impl Tree {
     /// Reads the manifest of an artifact.
     ///
     /// # Errors
-    /// What is wrong with it: it is no manifest, is not what the digest says, or has a path that
-    /// would leave the folder it is put into.
+    /// Returns an error that says what is wrong if the bytes are not a manifest or not the one of that digest,
+    /// or if a path would leave the folder that the artifact is put into.
     pub(super) fn read(bytes: &[u8], artifact: &Digest) -> Result<Self, String> {
         let tree: Self = serde_json::from_slice(bytes)
             .map_err(|error| format!("the manifest cannot be read: {error}"))?;
         if tree.digest() != *artifact {
             return Err("the manifest is not what its name says".to_owned());
         }
-        match tree.files.keys().find(|name| !is_plain(name)) {
-            Some(name) => Err(format!("the manifest has a file `{name}`, which leaves its folder")),
-            None => Ok(tree),
+        tree.check_paths()?;
+        Ok(tree)
+    }
+
+    /// Checks that every path stays in the folder that the artifact is put into.
+    fn check_paths(&self) -> Result<(), String> {
+        if let Some(name) = self.paths().find(|name| !is_plain(name)) {
+            return Err(format!("the manifest has a file `{name}`, which leaves its folder"));
+        }
+        let taken = |name: &str| self.files.contains_key(name) || self.links.contains_key(name);
+        let above = |name: &str| name.match_indices('/').any(|(at, _)| taken(&name[..at]));
+        if let Some(name) = self.paths().find(|name| above(name)) {
+            return Err(format!("the manifest has `{name}` below something that is no folder"));
+        }
+        match self.links.iter().find(|(path, link)| !leads_inside(Path::new(path), Path::new(link)))
+        {
+            Some((path, _)) => {
+                Err(format!("the manifest has a link `{path}`, which leads out of its folder"))
+            }
+            None => Ok(()),
         }
     }
 
     /// What the manifest of `folder` would be, were it committed; nothing is moved.
     ///
     /// # Errors
-    /// As [`Store::commit`].
+    /// The same as those of [`Store::commit`].
     pub fn of_folder(folder: &Path) -> io::Result<Self> {
         Self::gather(folder, |path| {
             let metadata = fs::metadata(path)?;
@@ -71,27 +150,57 @@ impl Tree {
         })
     }
 
-    /// The entry of every file under `folder`.
+    /// What is under `folder`. All of it is looked at before `entry_of` sees the first file.
     fn gather(folder: &Path, entry_of: impl Fn(&Path) -> io::Result<Entry>) -> io::Result<Self> {
-        let mut tree = Self::default();
-        for entry in WalkDir::new(folder).sort_by_file_name() {
+        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let (mut tree, mut files) = (Self::default(), Vec::new());
+        let mut filled: BTreeSet<PathBuf> = BTreeSet::new();
+        for entry in WalkDir::new(folder).min_depth(1).sort_by_file_name() {
             let entry = entry?;
-            if entry.file_type().is_dir() {
-                continue;
-            }
-            let path = entry.path();
-            let relative = path.strip_prefix(folder).unwrap_or(path);
-            let Some(name) = relative.to_str() else {
-                let what = format!("{}: the name is not UTF-8", relative.display());
-                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            let relative = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+            filled.extend(relative.parent().map(Path::to_path_buf));
+            let name = || match relative.to_str() {
+                Some(name) => Ok(name.to_owned()),
+                None => Err(invalid(format!("{}: the name is not UTF-8", relative.display()))),
             };
-            if !entry.file_type().is_file() {
-                let what = format!("{name}: an artifact holds files, no links or devices");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            if entry.file_type().is_dir() {
+                tree.empty_folders.insert(name()?);
+            } else if entry.file_type().is_symlink() {
+                let link = fs::read_link(entry.path()).map_err(|e| at(e, entry.path()))?;
+                let kept = leads_inside(relative, &link) && entry.path().exists();
+                let Some(text) = link.to_str().filter(|_| kept) else {
+                    let (relative, link) = (relative.display(), link.display());
+                    let what =
+                        format!("{relative}: a link to {link}, which is not in the artifact");
+                    return Err(invalid(what));
+                };
+                tree.links.insert(name()?, text.to_owned());
+            } else if entry.file_type().is_file() {
+                files.push((name()?, entry.into_path()));
+            } else {
+                let what = "an artifact holds files, folders and links";
+                return Err(invalid(format!("{}: {what}", relative.display())));
             }
-            tree.files.insert(name.to_owned(), entry_of(path)?);
+        }
+        tree.empty_folders.retain(|name| !filled.contains(Path::new(name)));
+        for (name, path) in files {
+            tree.files.insert(name, entry_of(&path)?);
         }
         Ok(tree)
+    }
+
+    /// The path of everything in it.
+    pub fn paths(&self) -> impl Iterator<Item = &String> {
+        self.files.keys().chain(self.links.keys()).chain(&self.empty_folders)
+    }
+
+    /// What stands at a path, as text that is equal for equal things; `None` if nothing does.
+    #[must_use]
+    pub fn at(&self, path: &str) -> Option<String> {
+        let file = self.files.get(path);
+        let file = file.map(|f| format!("file {} {} {}", f.digest, f.size, f.executable));
+        file.or_else(|| self.links.get(path).map(|link| format!("link {link}")))
+            .or_else(|| self.empty_folders.contains(path).then(|| "empty folder".to_owned()))
     }
 
     /// Bytes of all files.
@@ -107,17 +216,53 @@ pub(crate) fn is_plain(name: &str) -> bool {
     name.split('/').all(part)
 }
 
-impl Store {
-    /// Takes over the files of `folder`: blobs first, then the manifest. The folder is empty or
-    /// gone afterwards.
+/// Whether a relative link at `path` leads to something below the folder that `path` is relative to. `..`
+/// may only stand at its beginning: behind a name it would start from wherever that name leads.
+fn leads_inside(path: &Path, link: &Path) -> bool {
+    let up = link.components().take_while(|part| *part == Component::ParentDir).count();
+    let mut rest = link.components().skip(up).peekable();
+    up < path.components().count()
+        && rest.peek().is_some()
+        && rest.all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// A file that a task reads where it is, and what `stat` said of it before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkedFile {
+    /// The file.
+    pub path: PathBuf,
+    stat: Stat,
+}
+
+impl LinkedFile {
+    /// A file as it is now.
     ///
     /// # Errors
-    /// When a file is a link or no regular file, has a name that is not UTF-8, or cannot be moved.
+    /// Returns an error if the file cannot be looked at.
+    pub fn now(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path).map_err(|e| at(e, path))?;
+        Ok(Self { path: path.to_path_buf(), stat: Stat::of(&metadata) })
+    }
+
+    /// Whether the file was written, replaced or given another mode since.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        !fs::metadata(&self.path).is_ok_and(|metadata| Stat::of(&metadata) == self.stat)
+    }
+}
+
+impl Store {
+    /// Takes over the files of `folder`: blobs first, then the manifest. The folder is empty or
+    /// gone afterwards. Nothing is moved if anything in it cannot be kept.
+    ///
+    /// # Errors
+    /// Returns an error if something is neither a file, a folder nor a link within `folder`, has a name that is
+    /// not UTF-8, or cannot be moved.
     pub fn commit(&self, folder: &Path) -> io::Result<Digest> {
         let tree = Tree::gather(folder, |path| self.take(path))?;
         let digest = tree.digest();
         let path = self.sharded("trees", &digest);
-        // One that is damaged is written anew.
+        // A damaged manifest is written again.
         if self.tree(&digest).is_none() {
             let bytes = serde_json::to_vec(&tree)?;
             if bytes.len() as u64 > super::LARGEST_TEXT {
@@ -129,23 +274,87 @@ impl Store {
         Ok(digest)
     }
 
+    /// Moves a file of this process among the blobs, such as a log; an empty blob if there is no such file.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be moved.
+    pub(crate) fn put_file(&self, path: &Path) -> io::Result<Digest> {
+        match self.take(path) {
+            Ok(entry) => Ok(entry.digest),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => self.put(b""),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves a file to a place in the store, over what is there.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be moved.
+    pub(crate) fn move_in(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match fs::rename(from, to) {
+            Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
+                super::persist(self.copy_of(from)?, to)
+            }
+            moved => moved.map_err(|e| at(e, to)),
+        }
+    }
+
     /// Moves one file among the blobs.
     fn take(&self, path: &Path) -> io::Result<Entry> {
-        let metadata = fs::metadata(path)?;
-        let size = metadata.len();
-        let executable = metadata.mode() & 0o111 != 0;
+        // What its owner may not read is read all the same: it is the task's own.
+        let metadata = fs::metadata(path).map_err(|e| at(e, path))?;
+        let mode = blob_mode(metadata.mode());
+        fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|e| at(e, path))?;
+        let (size, executable) = (metadata.len(), metadata.mode() & 0o111 != 0);
         let digest = hash_file(path, size).map_err(|e| at(e, path))?;
-        let object = self.object(&digest);
-        // One that is there is believed only when it is read: these good bytes may be all there is.
+        // Verify an existing blob before this copy is discarded: this copy may be the only good one.
         if self.has(&digest, size) {
+            self.widen(&digest, mode)?;
             fs::remove_file(path).map_err(|e| at(e, path))?;
+        } else if metadata.nlink() > 1 {
+            // Whoever has another link to the file could write to it later.
+            let copy = self.copy_of(path)?;
+            copy.as_file().set_permissions(Permissions::from_mode(mode))?;
+            let (size, path) = (copy.as_file().metadata()?.len(), copy.path().to_path_buf());
+            let digest = hash_file(&path, size).map_err(|e| at(e, &path))?;
+            self.place_blob(&digest, |object| super::persist(copy, object))?;
+            return Ok(Entry { digest, size, executable });
         } else {
-            let shard = object.parent().unwrap_or(&self.root);
-            fs::create_dir_all(shard).map_err(|e| at(e, shard))?;
-            fs::set_permissions(path, Permissions::from_mode(0o444)).map_err(|e| at(e, path))?;
-            fs::rename(path, &object).map_err(|e| at(e, &object))?;
+            self.place_blob(&digest, |object| fs::rename(path, object).map_err(|e| at(e, object)))?;
         }
         Ok(Entry { digest, size, executable })
+    }
+
+    fn place_blob(
+        &self,
+        digest: &Digest,
+        place: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let object = self.object(digest);
+        let shard = object.parent().unwrap_or(&self.root);
+        fs::create_dir_all(shard).map_err(|e| at(e, shard))?;
+        place(&object)
+    }
+
+    fn copy_of(&self, path: &Path) -> io::Result<tempfile::NamedTempFile> {
+        let mut copy = self.owned_file(super::scratch::WRITE, "")?;
+        let mut from = fs::File::open(path).map_err(|e| at(e, path))?;
+        io::copy(&mut from, copy.as_file_mut()).map_err(|e| at(e, path))?;
+        Ok(copy)
+    }
+
+    /// Lets whom a new file of the same content would let read a blob that is there.
+    fn widen(&self, blob: &Digest, mode: u32) -> io::Result<()> {
+        let object = self.object(blob);
+        let has = fs::metadata(&object).map_err(|e| at(e, &object))?.mode() & 0o444;
+        if has | mode == has {
+            return Ok(());
+        }
+        match fs::set_permissions(&object, Permissions::from_mode(has | mode)) {
+            // It is another user's, who can read it; so can this one.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            widened => widened.map_err(|e| at(e, &object)),
+        }
     }
 
     /// The files of an artifact and its log, each of which must be on the disk before its record.
@@ -160,7 +369,18 @@ impl Store {
     /// The manifest of an artifact, if it is there and is what its name says.
     #[must_use]
     pub fn tree(&self, artifact: &Digest) -> Option<Tree> {
-        self.read(&self.sharded("trees", artifact), |bytes| Tree::read(bytes, artifact))
+        self.try_tree(artifact).unwrap_or_else(|error| {
+            say!("warning: {error}");
+            None
+        })
+    }
+
+    /// The manifest of an artifact; `None` if there is none, or it is damaged and was put aside.
+    ///
+    /// # Errors
+    /// Returns an error if the file is there and cannot be read.
+    pub(super) fn try_tree(&self, artifact: &Digest) -> io::Result<Option<Tree>> {
+        self.try_read(&self.sharded("trees", artifact), |bytes| Tree::read(bytes, artifact))
     }
 
     /// The manifest, if every blob is there with its size. Reads no blob.
@@ -177,50 +397,102 @@ impl Store {
     /// Copies a file of an artifact to `target`, where people may edit it.
     ///
     /// # Errors
-    /// [`Damaged`](super::Damaged) when it is damaged or gone; otherwise when it cannot be written.
+    /// Returns [`Damaged`](super::Damaged) if the file is damaged or gone, and another error if the copy cannot
+    /// be written.
     pub fn copy_out(&self, entry: &Entry, target: &Path) -> io::Result<()> {
         self.prove(&entry.digest, entry.size)?;
-        fs::copy(self.object(&entry.digest), target).map(drop).map_err(|e| at(e, target))
+        let object = self.object(&entry.digest);
+        fs::copy(&object, target).map_err(|e| at(e, target))?;
+        let mode = fs::metadata(&object).map_err(|e| at(e, &object))?.mode() & 0o444 | 0o600;
+        let mode = if entry.executable { executable(mode) } else { mode };
+        fs::set_permissions(target, Permissions::from_mode(mode)).map_err(|e| at(e, target))
     }
 
     /// The bytes of a file of an artifact.
     ///
     /// # Errors
-    /// [`Damaged`](super::Damaged) when it is damaged or gone; otherwise when it cannot be read.
+    /// Returns [`Damaged`](super::Damaged) if the file is damaged or gone, and another error if it cannot be read.
     pub fn read_out(&self, entry: &Entry) -> io::Result<Vec<u8>> {
         self.prove(&entry.digest, entry.size)?;
         let path = self.object(&entry.digest);
         fs::read(&path).map_err(|e| at(e, &path))
     }
 
-    /// Puts the files of an artifact into `folder`, read-only: hard links where the file system
-    /// has them, copies otherwise. Each is read first, and is what the manifest says.
+    /// Puts a blob that is in the store at `target`, read-only, as a copy of its own.
     ///
     /// # Errors
-    /// [`Damaged`](super::Damaged) when something of the artifact is damaged or gone; otherwise
-    /// when a file cannot be made.
-    pub fn materialise(&self, artifact: &Digest, folder: &Path) -> io::Result<()> {
-        let Some(tree) = self.tree(artifact) else {
+    /// Returns an error if the blob is damaged or gone, or if something is at `target`.
+    pub fn copy_blob(&self, blob: &Digest, runs: bool, target: &Path) -> io::Result<()> {
+        let object = self.object(blob);
+        let size = fs::metadata(&object).map_or(0, |metadata| metadata.len());
+        self.prove(blob, size)?;
+        copy_new(&object, target)?;
+        set_read_only(&object, target, runs)
+    }
+
+    /// Puts an artifact into `folder`: links to its blobs, and read-only copies of executables and where the file
+    /// system has no links. Each file is read first, and is what the manifest says. Returns the blobs that are
+    /// linked: they are to be looked at again after the task.
+    ///
+    /// # Errors
+    /// Returns [`Damaged`](super::Damaged) if something of the artifact is damaged or gone, and another error if a
+    /// file cannot be made, for example because something is there.
+    pub fn materialise(&self, artifact: &Digest, folder: &Path) -> io::Result<Vec<LinkedFile>> {
+        let Some(tree) = self.try_tree(artifact)? else {
             let path = self.relative(&self.sharded("trees", artifact));
             let what = "the manifest is gone from the store".to_owned();
             return Err(super::Damaged { path, what }.into());
         };
-        fs::create_dir_all(folder).map_err(|e| at(e, folder))?;
+        let make_folder = |path: &Path| fs::create_dir_all(path).map_err(|e| at(e, path));
+        make_folder(folder)?;
+        let mut linked = Vec::new();
         for (name, entry) in &tree.files {
             let target = folder.join(name);
-            if let Some(parent) = target.parent() {
-                fs::create_dir_all(parent).map_err(|e| at(e, parent))?;
-            }
-            self.prove(&entry.digest, entry.size)?;
+            make_folder(target.parent().unwrap_or(folder))?;
+            // Before it is read: whatever is written to it from then on shows.
             let object = self.object(&entry.digest);
-            // An executable needs a mode of its own, which a link would share with every other use.
-            if entry.executable || fs::hard_link(&object, &target).is_err() {
-                fs::copy(&object, &target).map_err(|e| at(e, &target))?;
-                let mode = if entry.executable { 0o555 } else { 0o444 };
-                fs::set_permissions(&target, Permissions::from_mode(mode))
-                    .map_err(|e| at(e, &target))?;
+            let before = LinkedFile::now(&object);
+            self.prove(&entry.digest, entry.size)?;
+            // An executable has a mode of its own, which a link cannot have.
+            if !entry.executable && symlink(&object, &target).is_ok() {
+                linked.push(before?);
+            } else {
+                copy_new(&object, &target)?;
+                set_read_only(&object, &target, entry.executable)?;
             }
         }
-        Ok(())
+        for name in &tree.empty_folders {
+            make_folder(&folder.join(name))?;
+        }
+        // After the files: no file is put through a link.
+        for (name, link) in &tree.links {
+            let target = folder.join(name);
+            make_folder(target.parent().unwrap_or(folder))?;
+            symlink(link, &target).map_err(|e| at(e, &target))?;
+        }
+        Ok(linked)
     }
+}
+
+/// The mode of a blob: whoever may read the program's file may read it, and nobody may write it.
+fn blob_mode(of_file: u32) -> u32 {
+    of_file & 0o444 | 0o400
+}
+
+/// A mode with the right to execute for whoever may read.
+fn executable(mode: u32) -> u32 {
+    mode | (mode & 0o444) >> 2
+}
+
+fn set_read_only(object: &Path, target: &Path, runs: bool) -> io::Result<()> {
+    let mode = blob_mode(fs::metadata(object).map_err(|e| at(e, object))?.mode());
+    let mode = if runs { executable(mode) } else { mode };
+    fs::set_permissions(target, Permissions::from_mode(mode)).map_err(|e| at(e, target))
+}
+
+/// Copies a file to where nothing is. Nothing is ever written through a link that is there.
+fn copy_new(from: &Path, to: &Path) -> io::Result<()> {
+    let mut source = fs::File::open(from).map_err(|e| at(e, from))?;
+    let mut target = fs::File::create_new(to).map_err(|e| at(e, to))?;
+    io::copy(&mut source, &mut target).map(drop).map_err(|e| at(e, to))
 }

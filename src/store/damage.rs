@@ -1,14 +1,14 @@
 //! What is not what its name says: told, put into quarantine, and made again.
 
 use std::collections::HashMap;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use thiserror::Error;
 
+use super::stat::Stat;
 use super::{Store, at, hash};
 use crate::digest::Digest;
 
@@ -39,18 +39,7 @@ impl From<Damaged> for io::Error {
 
 /// The blobs that this process has read and found to be what their names say.
 #[derive(Debug, Default)]
-pub(super) struct Proven(Mutex<HashMap<Digest, Written>>);
-
-/// Which file it was and when it was written. Not ctime: that changes with every link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Written([u64; 5]);
-
-impl Written {
-    fn of(metadata: &Metadata) -> Self {
-        let (seconds, nanoseconds) = (metadata.mtime() as u64, metadata.mtime_nsec() as u64);
-        Self([metadata.dev(), metadata.ino(), metadata.len(), seconds, nanoseconds])
-    }
-}
+pub(super) struct Proven(Mutex<HashMap<Digest, Stat>>);
 
 impl Store {
     /// Whether a blob is there and its bytes are what its name says; read once in a process. One
@@ -73,16 +62,16 @@ impl Store {
             }
             Err(error) => return Err(at(error, &path)),
         };
-        let written = Written::of(&metadata);
+        let stat = Stat::of(&metadata);
         let known = || self.proven.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known().get(blob) == Some(&written) {
+        if known().get(blob) == Some(&stat) {
             return Ok(());
         }
         let what = match metadata.len() {
             found if found != size => format!("it has {found} bytes, and had {size}"),
             _ => match hash::hash_file(&path, size).map_err(|e| at(e, &path))? {
                 actual if actual == *blob => {
-                    known().insert(blob.clone(), written);
+                    known().insert(blob.clone(), stat);
                     return Ok(());
                 }
                 _ => format!("its {size} bytes are not what its name says"),
@@ -90,6 +79,17 @@ impl Store {
         };
         self.set_aside(&path, &what);
         Err(Damaged { path: self.relative(&path), what }.into())
+    }
+
+    /// Reads a blob again, by its path.
+    ///
+    /// # Errors
+    /// Returns [`Damaged`] if it is gone or not what its name says; it is in quarantine then.
+    pub(crate) fn prove_object(&self, object: &Path) -> io::Result<()> {
+        let name = object.file_name().unwrap_or_default();
+        let Some(digest) = Digest::read(name.as_encoded_bytes()) else { return Ok(()) };
+        let size = fs::metadata(object).map_or(0, |metadata| metadata.len());
+        self.prove(&digest, size)
     }
 
     /// A path as it is under the store.

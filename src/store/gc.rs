@@ -99,7 +99,7 @@ impl Policy {
 }
 
 /// What a sweep removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Records.
     pub records: usize,
@@ -109,6 +109,14 @@ pub struct Swept {
     pub leftovers: usize,
     /// Bytes of all of them.
     pub bytes: u64,
+    /// What could not be removed, in words.
+    pub refused: Vec<String>,
+}
+
+impl Swept {
+    pub(super) fn refuse(&mut self, error: io::Error) {
+        self.refused.push(error.to_string());
+    }
 }
 
 /// What a sweep would remove beside records and what they need.
@@ -118,6 +126,17 @@ pub struct Leftovers {
     pub count: usize,
     /// Their bytes.
     pub bytes: u64,
+    /// Blobs that no record needs, neither one that stays nor one that goes.
+    pub orphans: usize,
+    /// Their bytes.
+    pub orphan_bytes: u64,
+}
+
+/// A manifest, blob or code manifest that no record needs.
+struct Unneeded {
+    path: PathBuf,
+    size: u64,
+    is_blob: bool,
 }
 
 /// Held by every run, shared; by a sweep, alone.
@@ -145,24 +164,65 @@ impl Store {
 
     fn use_lock_file(&self) -> io::Result<(File, PathBuf)> {
         let path = self.root.join("locks").join("use");
-        let file = File::create(&path).map_err(|e| at(e, &path))?;
-        Ok((file, path))
+        let file = match File::options().write(true).create(true).truncate(false).open(&path) {
+            // Another user made it. Whoever may read it can lock it.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => File::open(&path),
+            opened => opened,
+        };
+        Ok((file.map_err(|e| at(e, &path))?, path))
     }
 
     /// Every record, as far as a policy looks at it. One whose manifest is gone needs its log alone.
     ///
     /// # Errors
-    /// When a folder cannot be listed.
+    /// Returns an error if a folder cannot be listed, or if a record or a manifest cannot be read or is of another
+    /// version: nothing is known of what it needs, and so nothing may be removed.
     pub fn held(&self) -> io::Result<Vec<Held>> {
-        let held = |record: Record| {
-            let tree = self.tree(&record.artifact).unwrap_or_default();
+        let held = |record: Record| -> io::Result<Held> {
+            let tree = self.try_tree(&record.artifact)?.unwrap_or_default();
             let log = fs::metadata(self.object(&record.log)).map_or(0, |m| m.len());
             let mut blobs: Vec<_> =
                 tree.files.into_values().map(|entry| (entry.digest, entry.size)).collect();
             blobs.push((record.log, log));
-            Held { key: record.key, task: record.task, made: record.started, blobs }
+            Ok(Held { key: record.key, task: record.task, made: record.started, blobs })
         };
-        Ok(self.records()?.into_iter().map(held).collect())
+        self.all_records()?.into_iter().map(held).collect()
+    }
+
+    /// Manifests, blobs and code manifests that none of `records` needs and that are old enough to go.
+    fn unneeded(
+        &self,
+        policy: &Policy,
+        records: impl Iterator<Item = Record>,
+    ) -> io::Result<Vec<Unneeded>> {
+        let (mut artifacts, mut codes) = (BTreeSet::new(), BTreeSet::new());
+        let mut needed: BTreeSet<Digest> = BTreeSet::new();
+        for record in records {
+            needed.insert(record.log);
+            codes.insert(record.description.code);
+            artifacts.insert(record.artifact);
+        }
+        for artifact in &artifacts {
+            let tree = self.try_tree(artifact)?.unwrap_or_default();
+            needed.extend(tree.files.into_values().map(|entry| entry.digest));
+        }
+        // A file that landed before its record did may be of a program that does not hold the lock.
+        let now = SystemTime::now();
+        let old = |file: &super::verify::Stored| {
+            now.duration_since(file.modified).is_ok_and(|age| age >= policy.grace)
+        };
+        let mut unneeded = Vec::new();
+        for (folder, keep) in [("trees", &artifacts), ("code", &codes), ("objects", &needed)] {
+            let files = self.files_of(folder)?.into_iter();
+            let goes =
+                files.filter(|f| f.digest.as_ref().is_some_and(|d| !keep.contains(d)) && old(f));
+            unneeded.extend(goes.map(|file| Unneeded {
+                path: file.path,
+                size: file.size,
+                is_blob: folder == "objects",
+            }));
+        }
+        Ok(unneeded)
     }
 
     /// What runs left that would go with a plan: logs of failures, scratch folders of keys that the
@@ -172,12 +232,25 @@ impl Store {
     /// When a folder cannot be listed.
     pub fn leftovers_of(&self, policy: &Policy, plan: &Plan) -> io::Result<Leftovers> {
         let goes: BTreeSet<&Digest> = plan.goes.iter().map(|held| &held.key).collect();
-        let keys = self.files_of("records")?.into_iter().filter_map(|file| file.digest);
-        let records = keys.filter(|key| !goes.contains(key)).collect();
-        let leftovers = self.leftovers_that_go(policy, &records)?;
+        let records: Vec<Record> =
+            self.all_records()?.into_iter().filter(|record| !goes.contains(&record.key)).collect();
+        let keys = records.iter().map(|record| record.key.clone()).collect();
+        let leftovers = self.leftovers_that_go(policy, &keys)?;
+        let unneeded = self.unneeded(policy, records.into_iter())?;
+        // The blobs of the records that go are counted with those.
+        let planned: BTreeSet<PathBuf> = plan
+            .goes
+            .iter()
+            .flat_map(|held| held.blobs.iter().map(|(blob, _)| self.object(blob)))
+            .collect();
+        let blobs = unneeded.iter().filter(|file| file.is_blob && !planned.contains(&file.path));
+        let (orphans, orphan_bytes) =
+            blobs.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.size));
         Ok(Leftovers {
             count: leftovers.len(),
             bytes: leftovers.iter().map(|leftover| leftover.bytes).sum(),
+            orphans,
+            orphan_bytes,
         })
     }
 
@@ -203,47 +276,39 @@ impl Store {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(at(error, &path)),
         }
+        let goes: BTreeSet<&Digest> = plan.goes.iter().map(|held| &held.key).collect();
+        let records: Vec<Record> =
+            self.all_records()?.into_iter().filter(|record| !goes.contains(&record.key)).collect();
+        let keys = records.iter().map(|record| record.key.clone()).collect();
+        // Everything is known before the first file goes.
+        let leftovers = self.leftovers_that_go(policy, &keys)?;
+        let unneeded = self.unneeded(policy, records.into_iter())?;
         let mut swept = Swept::default();
         for held in &plan.goes {
-            remove(&self.sharded("records", &held.key))?;
-            swept.records += 1;
+            if remove(&self.sharded("records", &held.key), &mut swept) {
+                swept.records += 1;
+            }
         }
-        let records = self.records()?;
-        let keys = records.iter().map(|record| record.key.clone()).collect();
-        let leftovers = self.leftovers_that_go(policy, &keys)?;
-        (swept.leftovers, swept.bytes) = self.remove_leftovers(&leftovers)?;
-        let artifacts: BTreeSet<_> = records.iter().map(|r| r.artifact.clone()).collect();
-        let codes: BTreeSet<_> = records.iter().map(|r| r.description.code.clone()).collect();
-        let mut needed: BTreeSet<Digest> = records.into_iter().map(|r| r.log).collect();
-        for artifact in &artifacts {
-            let tree = self.tree(artifact).unwrap_or_default();
-            needed.extend(tree.files.into_values().map(|entry| entry.digest));
-        }
-        // A file that landed before its record did may be of a program that does not hold the lock.
-        let now = SystemTime::now();
-        let old = |file: &super::verify::Stored| {
-            now.duration_since(file.modified).is_ok_and(|age| age >= policy.grace)
-        };
-        for (folder, keep) in [("trees", &artifacts), ("code", &codes), ("objects", &needed)] {
-            for file in self.files_of(folder)? {
-                if file.digest.as_ref().is_some_and(|d| !keep.contains(d)) && old(&file) {
-                    remove(&file.path)?;
-                    if folder == "objects" {
-                        swept.blobs += 1;
-                        swept.bytes += file.size;
-                    }
-                }
+        self.remove_leftovers(&leftovers, &mut swept);
+        for file in unneeded {
+            if remove(&file.path, &mut swept) && file.is_blob {
+                swept.blobs += 1;
+                swept.bytes += file.size;
             }
         }
         Ok(Some(swept))
     }
 }
 
-/// Removes a file; one that is gone already is what was wanted.
-fn remove(path: &std::path::Path) -> io::Result<()> {
+/// Removes a file. What cannot be removed is counted, and the rest goes on.
+pub(super) fn remove(path: &std::path::Path, swept: &mut Swept) -> bool {
     match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(at(e, path)),
-        _ => Ok(()),
+        Ok(()) => true,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => {
+            swept.refuse(at(error, path));
+            false
+        }
     }
 }
 

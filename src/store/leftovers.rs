@@ -4,14 +4,20 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{Policy, Store, at};
+use dissim_api::files;
+use walkdir::WalkDir;
+
+use super::{Policy, Store, Swept, at};
 use crate::digest::Digest;
 
 /// So many runs are remembered.
 const RUNS: usize = 1000;
+
+/// The folder of a job that no runner came back for goes after this.
+const ABANDONED_JOB: Duration = Duration::from_secs(30 * 86_400);
 
 /// What a leftover is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +30,8 @@ pub(crate) enum Sort {
     Scratch,
     /// The lock file of a key.
     Lock,
+    /// The folder of a cluster's job, or of an array of them, that nobody came back for.
+    Job,
     /// A run of the history beyond those that are remembered, or keys that no run has.
     History,
 }
@@ -47,6 +55,8 @@ impl Leftover {
             && match self.sort {
                 Sort::Latest => !is_in(records) && !is_in(&policy.reachable),
                 Sort::FailedLog | Sort::Scratch => !is_in(&policy.reachable),
+                // Its result may still be on its way, unless there is a record.
+                Sort::Job => is_in(records) || self.age >= ABANDONED_JOB,
                 Sort::Lock | Sort::History => true,
             }
     }
@@ -87,17 +97,24 @@ impl Store {
             path: file.path,
         };
         let mut all: Vec<Leftover> = found.into_iter().map(of_file).collect();
-        let scratch = fs::read_dir(self.root().join("tmp").join("scratch")).into_iter().flatten();
-        for entry in scratch.flatten() {
+        let folders = [
+            (Sort::Scratch, self.root().join("tmp").join("scratch")),
+            (Sort::Job, self.root().join("jobs")),
+            (Sort::Job, self.root().join("jobs").join("arrays")),
+        ];
+        let entries = folders.into_iter().flat_map(|(sort, folder)| {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(move |entry| (sort, entry))
+        });
+        for (sort, entry) in entries.filter(|(_, entry)| entry.file_name() != "arrays") {
             let key = Digest::try_from(entry.file_name().to_string_lossy().into_owned()).ok();
-            let files = self.files_of(&format!("tmp/scratch/{}", entry.file_name().display()))?;
-            let modified = files.iter().map(|file| file.modified).max();
+            let (bytes, modified) = size_of(&entry.path());
             let modified = modified.or_else(|| entry.metadata().and_then(|m| m.modified()).ok());
             all.push(Leftover {
-                sort: Sort::Scratch,
+                sort,
                 path: entry.path(),
                 key,
-                bytes: files.iter().map(|file| file.size).sum(),
+                bytes,
                 age: modified.map_or(Duration::ZERO, age),
             });
         }
@@ -116,22 +133,34 @@ impl Store {
         old.iter().map(|run| folder.join(format!("{}.json", run.id))).chain(unused).collect()
     }
 
-    /// Removes leftovers; returns how many.
-    pub(super) fn remove_leftovers(&self, leftovers: &[Leftover]) -> io::Result<(usize, u64)> {
-        let (mut count, mut bytes) = (0, 0);
+    /// Removes leftovers. What cannot be removed is counted, and the rest goes on.
+    pub(super) fn remove_leftovers(&self, leftovers: &[Leftover], swept: &mut Swept) {
         for leftover in leftovers {
             let removed = match leftover.sort {
-                Sort::Scratch => fs::remove_dir_all(&leftover.path),
-                _ => fs::remove_file(&leftover.path),
+                Sort::Scratch | Sort::Job => match files::remove_tree(&leftover.path) {
+                    Ok(()) => true,
+                    Err(error) => {
+                        swept.refuse(at(error, &leftover.path));
+                        false
+                    }
+                },
+                _ => super::gc::remove(&leftover.path, swept),
             };
-            match removed {
-                Ok(()) => (count, bytes) = (count + 1, bytes + leftover.bytes),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(at(error, &leftover.path)),
+            if removed {
+                swept.leftovers += 1;
+                swept.bytes += leftover.bytes;
             }
         }
-        Ok((count, bytes))
     }
+}
+
+/// The bytes of the files under a folder, as far as it can be looked into, and the time of the youngest.
+fn size_of(folder: &Path) -> (u64, Option<SystemTime>) {
+    let files =
+        WalkDir::new(folder).into_iter().flatten().filter_map(|entry| entry.metadata().ok());
+    files.filter(std::fs::Metadata::is_file).fold((0, None), |(bytes, youngest), file| {
+        (bytes + file.len(), youngest.max(file.modified().ok()))
+    })
 }
 
 #[cfg(test)]
@@ -161,6 +190,9 @@ mod tests {
         assert!(!goes(Sort::Latest, &recorded, 100));
         // A task that is done needs neither log of a failure nor checkpoint.
         assert!(goes(Sort::FailedLog, &recorded, 100) && goes(Sort::Scratch, &recorded, 100));
+        // A job may still bring what the pipeline waits for.
+        assert!(goes(Sort::Job, &recorded, 100) && !goes(Sort::Job, &neither, 100));
+        assert!(goes(Sort::Job, &reachable, 31 * 86_400));
         assert!(goes(Sort::Lock, &reachable, 100) && !goes(Sort::Lock, &neither, 0));
     }
 }

@@ -5,9 +5,9 @@
 //! does. The file itself goes with the lock: who holds it removes it, and who waited for it looks
 //! whether the file is still there.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -72,11 +72,18 @@ impl Store {
 
     /// A new file under `tmp/` that says by its lock that who writes it lives.
     pub(super) fn owned_file(&self, prefix: &str, suffix: &str) -> io::Result<NamedTempFile> {
-        let tmp = self.root.join("tmp");
+        self.owned_file_in(&self.root.join("tmp"), prefix, suffix)
+    }
+
+    /// The same in another folder.
+    pub(super) fn owned_file_in(
+        &self,
+        folder: &Path,
+        prefix: &str,
+        suffix: &str,
+    ) -> io::Result<NamedTempFile> {
         loop {
-            let mut builder = tempfile::Builder::new();
-            let made = builder.prefix(prefix).suffix(suffix).tempfile_in(&tmp);
-            let file = made.map_err(|e| at(e, &tmp))?;
+            let file = temporary_in(folder, prefix, suffix)?;
             // A sweep may have come between the two. Where there are no locks, age decides.
             match try_hold(file.as_file()) {
                 Ok(Held::Gone | Held::Others) => {}
@@ -84,6 +91,16 @@ impl Store {
             }
         }
     }
+}
+
+/// A new file that goes when it is dropped. As with any other file of the user's, the umask says who else may read it.
+///
+/// # Errors
+/// Returns an error if the file cannot be made.
+pub(crate) fn temporary_in(folder: &Path, prefix: &str, suffix: &str) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.permissions(Permissions::from_mode(0o666)).prefix(prefix).suffix(suffix);
+    builder.tempfile_in(folder).map_err(|e| at(e, folder))
 }
 
 /// Whether the file at `path` was left by a process that is dead; with its lock held meanwhile, so

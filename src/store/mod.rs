@@ -38,8 +38,9 @@ mod stat;
 mod unchanged;
 mod verify;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -50,7 +51,7 @@ use tempfile::NamedTempFile;
 use crate::digest::Digest;
 
 pub(crate) use artifact::is_plain;
-pub use artifact::{Entry, Tree};
+pub use artifact::{Entry, LinkedFile, Tree};
 pub use bundle::{Contents, Durable, Imported};
 pub use damage::Damaged;
 pub use files::FileDigests;
@@ -58,6 +59,7 @@ pub use gc::{Held, Leftovers, Plan, Policy, Swept, UseLock, now};
 pub use hash::{hash_in, mapped};
 pub use index::{Hit, Index};
 pub use lock::KeyLock;
+pub(crate) use lock::temporary_in;
 pub use record::Record;
 pub use scratch::RunFolder;
 pub use unchanged::{Ground, Question, Unchanged};
@@ -144,23 +146,43 @@ impl Store {
     pub fn put(&self, bytes: &[u8]) -> io::Result<Digest> {
         let digest = Digest::of(bytes);
         if !self.has(&digest, bytes.len() as u64) {
-            self.write_hint(&self.object(&digest), bytes)?;
+            let object = self.object(&digest);
+            let file = self.temporary(&object, bytes)?;
+            let mode = file.as_file().metadata()?.permissions().mode();
+            file.as_file().set_permissions(Permissions::from_mode(mode & 0o444))?;
+            persist(file, &object)?;
         }
         Ok(digest)
     }
 
-    /// What `parse` makes of a file of the store. None where there is no such file; one that `parse`
-    /// refuses goes into quarantine, and that is said.
+    /// What `parse` makes of a file of the store; `None` if there is no such file. A file that `parse`
+    /// refuses is moved to the quarantine with a warning, and is `None` too. A file that cannot be read is not
+    /// there for this process; a warning says so.
     fn read<T>(&self, path: &Path, parse: impl FnOnce(&[u8]) -> Result<T, String>) -> Option<T> {
+        self.try_read(path, parse).unwrap_or_else(|error| {
+            say!("warning: {error}");
+            None
+        })
+    }
+
+    /// The same, for whoever must tell a file that cannot be read from one that is not there.
+    ///
+    /// # Errors
+    /// Returns an error if the file is there and cannot be read.
+    fn try_read<T>(
+        &self,
+        path: &Path,
+        parse: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> io::Result<Option<T>> {
         let bytes = match read_bounded(path) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                say!("warning: {} cannot be read: {error}", path.display());
-                return None;
+                let what = format!("{} cannot be read: {error}", path.display());
+                return Err(io::Error::new(error.kind(), what));
             }
         };
-        parse(&bytes).map_err(|what| self.set_aside(path, &what)).ok()
+        Ok(parse(&bytes).map_err(|what| self.set_aside(path, &what)).ok())
     }
 
     fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {

@@ -44,7 +44,7 @@ pub struct Record {
     pub metrics: BTreeMap<String, Option<f64>>,
     /// The version of dissim.
     pub dissim: String,
-    /// In the file: blake3 of the record without this. None in memory, and in some files of version 1.
+    /// In the file: blake3 of the record without this. `None` in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Digest>,
 }
@@ -63,19 +63,18 @@ struct Latest {
 }
 
 impl Record {
-    /// The version this build writes.
-    pub const VERSION: u32 = 2;
-    /// The oldest that is read. It may lack its checksum.
-    const OLDEST: u32 = 1;
+    /// The version this build writes and reads. Version 3 has manifests with links and empty folders, and
+    /// inputs with their axes.
+    pub const VERSION: u32 = 3;
 
-    /// Reads the record of `key`; none where another version of dissim wrote it.
+    /// Reads the record of `key`; `None` if another version of dissim wrote it.
     ///
     /// # Errors
-    /// What is wrong with it: every bit of it is accounted for.
+    /// Returns an error that says what is wrong with the record: every bit of it is accounted for.
     pub(super) fn read(bytes: &[u8], key: &Digest) -> Result<Option<Self>, String> {
         let cannot = |error: serde_json::Error| format!("the record cannot be read: {error}");
         let Versioned { version } = serde_json::from_slice(bytes).map_err(cannot)?;
-        if !(Self::OLDEST..=Self::VERSION).contains(&version) {
+        if version != Self::VERSION {
             return Ok(None);
         }
         let mut record: Self = serde_json::from_slice(bytes).map_err(cannot)?;
@@ -86,13 +85,10 @@ impl Record {
             Some(check) if check != record.sum() => {
                 return Err("the record is not what its checksum says".to_owned());
             }
-            None if version > Self::OLDEST => {
-                return Err("the record has lost its checksum".to_owned());
-            }
-            Some(_) | None => {}
+            None => return Err("the record has lost its checksum".to_owned()),
+            Some(_) => {}
         }
-        // What an older build described is not hashed as this one does.
-        if record.description.version == Description::VERSION && record.description.key() != *key {
+        if record.description.version != Description::VERSION || record.description.key() != *key {
             return Err("the record does not describe its key".to_owned());
         }
         Ok(Some(record))
@@ -115,6 +111,22 @@ impl Store {
     #[must_use]
     pub fn record(&self, key: &Digest) -> Option<Record> {
         self.read(&self.sharded("records", key), |bytes| Record::read(bytes, key))?
+    }
+
+    /// The record of a key, for whoever must tell a record that is not understood from one that is not
+    /// there.
+    ///
+    /// # Errors
+    /// Returns an error if the record is there and cannot be read or is of another version.
+    pub(super) fn try_record(&self, key: &Digest) -> io::Result<Option<Record>> {
+        let path = self.sharded("records", key);
+        match self.try_read(&path, |bytes| Record::read(bytes, key))? {
+            Some(None) => {
+                let what = format!("{} is of another version of dissim", path.display());
+                Err(io::Error::new(io::ErrorKind::Unsupported, what))
+            }
+            found => Ok(found.flatten()),
+        }
     }
 
     /// Keeps a record, and that its key is the latest of its task. The artifact is there already. What a

@@ -3,10 +3,13 @@
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
+use serde::{Deserialize, Serialize};
+
 use super::packed::{Packer, Unpacker};
 
 /// Equal stats, equal content: any write sets the times, any replacement the inode.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(super) struct Stat([u64; 7]);
 
 impl Stat {

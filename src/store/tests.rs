@@ -39,7 +39,7 @@ impl Fixture {
 
     fn restore(&self, artifact: &Digest) -> std::io::Result<PathBuf> {
         let folder = self.output(&[]);
-        self.store.materialise(artifact, &folder).map(|()| folder)
+        self.store.materialise(artifact, &folder).map(|_| folder)
     }
 }
 
@@ -55,6 +55,7 @@ fn record(artifact: Digest, log: Digest) -> Record {
         params: serde_json::Map::new(),
         inputs: [].into(),
         files: [].into(),
+        executables: [].into(),
         backend: None,
         pipeline: None,
     };
@@ -114,12 +115,140 @@ fn what_is_committed_comes_back() {
 }
 
 #[test]
-fn only_plain_files_are_taken() {
+fn links_within_and_empty_folders_come_back() {
+    let fixture = Fixture::new();
+    let files = [("a", "1"), ("deep/b", "2")];
+    let plain = fixture.commit(&files);
+    let output = fixture.output(&files);
+    fs::create_dir_all(output.join("empty/below")).unwrap();
+    symlink("deep/b", output.join("down")).unwrap();
+    symlink("../a", output.join("deep/up")).unwrap();
+    symlink("deep", output.join("folder")).unwrap();
+    let artifact = fixture.store.commit(&output).unwrap();
+    assert_ne!(artifact, plain);
+    let back = fixture.restore(&artifact).unwrap();
+    let link = |name: &str| fs::read_link(back.join(name)).unwrap().display().to_string();
+    assert_eq!([link("down"), link("deep/up"), link("folder")], ["deep/b", "../a", "deep"]);
+    for (name, text) in [("down", "2"), ("deep/up", "1"), ("folder/b", "2")] {
+        assert_eq!(fs::read_to_string(back.join(name)).unwrap(), text);
+    }
+    assert_eq!(fs::read_dir(back.join("empty/below")).unwrap().count(), 0);
+    // The manifest survives its JSON.
+    let tree = fixture.store.tree(&artifact).unwrap();
+    let bytes = serde_json::to_vec(&tree).unwrap();
+    assert_eq!(Tree::read(&bytes, &artifact), Ok(tree));
+}
+
+#[test]
+fn what_cannot_be_kept_moves_nothing() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("x"), "").unwrap();
+    let links = [
+        ("/etc/hosts", "link: a link to /etc/hosts, which is not in the artifact"),
+        ("../x", "link: a link to ../x, which is not in the artifact"),
+        ("nothing", "link: a link to nothing, which is not in the artifact"),
+        ("a/../../x", "link: a link to a/../../x, which is not in the artifact"),
+    ];
+    for (link, what) in links {
+        let fixture = Fixture::new();
+        let output = fixture.output(&[("a/b", "1")]);
+        symlink(link, output.join("link")).unwrap();
+        assert_eq!(fixture.store.commit(&output).unwrap_err().to_string(), what);
+        assert!(output.join("a/b").exists(), "{link}");
+    }
     let fixture = Fixture::new();
     let output = fixture.output(&[("a", "1")]);
-    symlink("a", output.join("link")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(output.join("socket")).unwrap();
     let error = fixture.store.commit(&output).unwrap_err();
-    assert_eq!(error.to_string(), "link: an artifact holds files, no links or devices");
+    assert_eq!(error.to_string(), "socket: an artifact holds files, folders and links");
+    assert!(output.join("a").exists());
+}
+
+#[test]
+fn a_blob_is_readable_for_whom_the_file_was() {
+    let fixture = Fixture::new();
+    let output = fixture.output(&[("private", "1"), ("group", "2"), ("public", "3")]);
+    for (name, mode) in [("private", 0o600), ("group", 0o640), ("public", 0o644)] {
+        fs::set_permissions(output.join(name), Permissions::from_mode(mode)).unwrap();
+    }
+    let artifact = fixture.store.commit(&output).unwrap();
+    let tree = fixture.store.tree(&artifact).unwrap();
+    let mode = |name: &str| {
+        let object = fixture.store.object(&tree.files[name].digest);
+        fs::metadata(object).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!(["private", "group", "public"].map(mode), [0o400, 0o440, 0o444]);
+    // Another file of the same bytes that more may read.
+    fixture.commit(&[("x", "1")]);
+    assert_eq!(mode("private"), 0o444);
+    let target = fixture.folder.path().join("out");
+    fixture.store.copy_out(&tree.files["group"], &target).unwrap();
+    assert_eq!(fs::metadata(target).unwrap().permissions().mode() & 0o777, 0o640);
+}
+
+#[test]
+fn a_file_with_another_link_is_copied() {
+    let fixture = Fixture::new();
+    let output = fixture.output(&[("a", "1")]);
+    let other = fixture.folder.path().join("other");
+    fs::hard_link(output.join("a"), &other).unwrap();
+    let artifact = fixture.store.commit(&output).unwrap();
+    overwrite(&other, b"2");
+    let back = fixture.restore(&artifact).unwrap();
+    assert_eq!(fs::read_to_string(back.join("a")).unwrap(), "1");
+}
+
+#[test]
+fn a_link_shows_that_its_blob_was_written() {
+    let fixture = Fixture::new();
+    let artifact = fixture.commit(&[("a", "1")]);
+    let folder = fixture.output(&[]);
+    let linked = fixture.store.materialise(&artifact, &folder).unwrap();
+    assert_eq!(linked.len(), 1);
+    assert!(!linked[0].is_changed());
+    let object = folder.join("a").canonicalize().unwrap();
+    let before = fs::metadata(&object).unwrap().modified().unwrap();
+    // Written, written back, and its time set back too.
+    overwrite(&object, b"2");
+    overwrite(&object, b"1");
+    fs::File::options().write(true).open(&object).unwrap().set_modified(before).unwrap();
+    assert!(linked[0].is_changed());
+    fixture.store.prove_object(&object).unwrap();
+    // A blob whose time was set back is read again before it is used.
+    overwrite(&object, b"3");
+    fs::File::options().write(true).open(&object).unwrap().set_modified(before).unwrap();
+    let error = fixture.restore(&artifact).unwrap_err();
+    assert!(Damaged::of(&error).is_some());
+}
+
+#[test]
+fn what_cannot_be_read_is_not_taken_for_gone_or_damaged() {
+    let fixture = Fixture::new();
+    let artifact = fixture.commit(&[("a", "1")]);
+    let record = record(artifact.clone(), fixture.store.put(b"log").unwrap());
+    fixture.store.put_record(&record, &code(), Durable::Now).unwrap();
+    let path = fixture.store.sharded("trees", &artifact);
+    // A folder in its place cannot be read as a file, whoever tries: not even root.
+    let aside = fixture.folder.path().join("aside");
+    fs::rename(&path, &aside).unwrap();
+    fs::create_dir(&path).unwrap();
+    let error = fixture.store.held().unwrap_err().to_string();
+    assert!(error.contains("cannot be read"), "{error}");
+    assert!(fixture.store.sweep_out(&Policy::default(), &Plan::default()).is_err());
+    let error = fixture.restore(&artifact).unwrap_err();
+    assert!(Damaged::of(&error).is_none(), "{error}");
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&aside, &path).unwrap();
+    assert!(fixture.store.whole(&artifact).is_some());
+    // A record of a newer version is not understood, and what it needs is not known.
+    let path = fixture.store.sharded("records", &record.key);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("\"version\": 3", "\"version\": 4", 1)).unwrap();
+    let error = fixture.store.held().unwrap_err().to_string();
+    assert!(error.ends_with("is of another version of dissim"), "{error}");
+    let policy = Policy::default();
+    assert!(fixture.store.sweep_out(&policy, &Plan::default()).is_err());
+    assert!(fixture.store.whole(&artifact).is_some());
 }
 
 #[test]
@@ -158,7 +287,7 @@ fn a_manifest_never_writes_outside_its_folder() {
     let blob = fixture.store.put(b"x").unwrap();
     for name in ["../evil", "/evil", "a/../../evil", "a/..", ".", "", "a//b", "a/./b", "a\0b"] {
         let entry = Entry { digest: blob.clone(), size: 1, executable: false };
-        let tree = Tree { files: [(name.to_owned(), entry)].into() };
+        let tree = Tree::of_files([(name.to_owned(), entry)].into());
         let path = fixture.store.sharded("trees", &tree.digest());
         fixture.store.write(&path, &serde_json::to_vec(&tree).unwrap()).unwrap();
         let what = Tree::read(&fs::read(&path).unwrap(), &tree.digest()).unwrap_err();
@@ -184,7 +313,7 @@ fn a_record_comes_back_and_a_damaged_one_is_a_miss() {
     let bad = [
         String::new(),
         good[..good.len() / 2].to_owned(),
-        good.replace("\"version\": 1", "\"version\": 99"),
+        good.replace("\"version\": 3", "\"version\": 99"),
         good.replace(record.key.as_str(), other.as_str()),
         good.replace(record.artifact.as_str(), "../../../etc/passwd"),
     ];
@@ -274,8 +403,16 @@ fn what_the_dead_left_is_swept_and_what_the_living_have_stays() {
 
     // As a killed runner leaves them: nobody holds a lock on any of them.
     let dead = ["tmp/run-dead/deep", "tmp/run-other"].map(|p| root.join(p));
+    fs::create_dir_all(root.join("runs/live")).unwrap();
     dead.iter().for_each(|path| fs::create_dir_all(path).unwrap());
-    let files = ["tmp/run-dead.alive", "tmp/run-lonely.alive", "tmp/write-dead"];
+    let files = [
+        "tmp/run-dead.alive",
+        "tmp/run-lonely.alive",
+        "tmp/write-dead",
+        "runs/live/dead.json",
+        "runs/live/dead.lock",
+        "runs/live/lonely.json",
+    ];
     let lock = format!("locks/{}", Digest::of(b"dead"));
     let files: Vec<_> = files.iter().chain([&lock.as_str()]).map(|p| root.join(p)).collect();
     files.iter().for_each(|path| fs::write(path, "").unwrap());
@@ -387,17 +524,14 @@ fn what_another_version_wrote_is_a_miss_and_no_damage() {
     fixture.store.put_record(&record, &code(), Durable::Now).unwrap();
     let path = fixture.store.sharded("records", &record.key);
     let text = fs::read_to_string(&path).unwrap();
-    let newer = text.replacen("\"version\": 2", "\"version\": 3, \"new_field\": true", 1);
+    let newer = text.replacen("\"version\": 3", "\"version\": 4, \"new_field\": true", 1);
     fs::write(&path, &newer).unwrap();
     assert!(fixture.store.record(&record.key).is_none());
     assert_eq!(fs::read_to_string(&path).unwrap(), newer, "left alone");
-    // What was written before there were checksums is read; one that lost its checksum is damaged.
+    // So is what an older version wrote; one that lost its checksum is damaged.
     let bare = |version| serde_json::to_vec(&Record { version, ..record.clone() }).unwrap();
-    assert_eq!(
-        Record::read(&bare(1), &record.key),
-        Ok(Some(Record { version: 1, ..record.clone() }))
-    );
-    assert!(Record::read(&bare(2), &record.key).is_err());
+    assert_eq!(Record::read(&bare(2), &record.key), Ok(None));
+    assert!(Record::read(&bare(Record::VERSION), &record.key).is_err());
 }
 
 #[test]

@@ -45,6 +45,8 @@ pub struct Verified {
     pub records: usize,
     /// What was put aside, sorted by path.
     pub damage: Vec<Damage>,
+    /// What could not be read, sorted by path: nothing is known of it, and it stays where it is.
+    pub unreadable: Vec<Damage>,
     /// Tasks whose artifact is not whole: they will run again.
     pub incomplete: Vec<String>,
 }
@@ -54,12 +56,18 @@ impl Store {
     pub(super) fn files_of(&self, folder: &str) -> io::Result<Vec<Stored>> {
         let mut found = Vec::new();
         for entry in WalkDir::new(self.root.join(folder)).sort_by_file_name() {
-            let entry = entry?;
+            // A run beside this may have removed it since it was listed.
+            let entry = match entry {
+                Err(e) if is_gone(&e) => continue,
+                entry => entry?,
+            };
             if !entry.file_type().is_file() {
                 continue;
             }
-            // It may have gone since it was listed.
-            let Ok(metadata) = entry.metadata() else { continue };
+            let metadata = match entry.metadata() {
+                Err(e) if is_gone(&e) => continue,
+                metadata => metadata?,
+            };
             let name = entry.file_name().to_string_lossy();
             let digest = Digest::try_from(name.trim_end_matches(".json").to_owned()).ok();
             let modified = metadata.modified()?;
@@ -68,10 +76,19 @@ impl Store {
         Ok(found)
     }
 
+    /// Every record; none is left out.
+    ///
+    /// # Errors
+    /// Returns an error if the folder cannot be listed, or a record cannot be read or is of another version.
+    pub(super) fn all_records(&self) -> io::Result<Vec<Record>> {
+        let digests = self.files_of("records")?.into_iter().filter_map(|file| file.digest);
+        digests.filter_map(|key| self.try_record(&key).transpose()).collect()
+    }
+
     /// Every record that can be read.
     ///
     /// # Errors
-    /// When the folder cannot be listed.
+    /// Returns an error if the folder cannot be listed.
     pub fn records(&self) -> io::Result<Vec<Record>> {
         let digests = self.files_of("records")?.into_iter().filter_map(|file| file.digest);
         Ok(digests.filter_map(|key| self.record(&key)).collect())
@@ -87,18 +104,30 @@ impl Store {
         let blobs = self.files_of("objects")?;
         verified.blobs = blobs.len();
         verified.bytes = blobs.iter().map(|b| b.size).sum();
-        let mut damage = check_all(&blobs, &blob_damage);
-        damage.extend(check_all(&self.files_of("trees")?, &tree_damage));
-        damage.extend(check_all(&self.files_of("code")?, &code_damage));
+        let mut found = check_all(&blobs, &blob_damage);
+        found.extend(check_all(&self.files_of("trees")?, &tree_damage));
+        found.extend(check_all(&self.files_of("code")?, &code_damage));
         let records = self.files_of("records")?;
         verified.records = records.len();
-        damage.extend(check_all(&records, &record_damage));
-        for (path, what) in damage {
+        found.extend(check_all(&records, &record_damage));
+        for (path, fault) in found {
             let relative = self.relative(&path);
-            self.quarantine(&path, &relative)?;
-            verified.damage.push(Damage { path: relative, what });
+            match fault {
+                Fault::Damaged(what) => match self.quarantine(&path, &relative) {
+                    // A run beside this was quicker.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    moved => {
+                        moved?;
+                        verified.damage.push(Damage { path: relative, what });
+                    }
+                },
+                Fault::Unreadable(what) => {
+                    verified.unreadable.push(Damage { path: relative, what })
+                }
+            }
         }
         verified.damage.sort();
+        verified.unreadable.sort();
         let lost = |record: &Record| self.whole(&record.artifact).is_none();
         verified.incomplete = self.records()?.into_iter().filter(lost).map(|r| r.task).collect();
         verified.incomplete.sort();
@@ -115,11 +144,40 @@ impl Store {
     }
 }
 
-/// Runs a check over files on all cores; returns those that are damaged, with the reason.
+/// Whether an entry was removed between being listed and being looked at.
+fn is_gone(error: &walkdir::Error) -> bool {
+    // The folder that is walked must be there.
+    error.depth() > 0 && error.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
+}
+
+/// What is wrong with a file of the store.
+#[derive(Debug)]
+enum Fault {
+    /// It is not what its name says.
+    Damaged(String),
+    /// It cannot be read: permissions, an error of the disk or the network, no more open files.
+    Unreadable(String),
+}
+
+impl Fault {
+    /// What a file that was read turned out to be, if it is not what it should be.
+    fn of(read: io::Result<Result<(), String>>) -> Option<Self> {
+        match read {
+            Ok(Ok(())) => None,
+            Ok(Err(what)) => Some(Self::Damaged(what)),
+            // A run beside this removed it.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => Some(Self::Damaged(e.to_string())),
+            Err(e) => Some(Self::Unreadable(e.to_string())),
+        }
+    }
+}
+
+/// Runs a check over files on all cores; returns what is wrong.
 fn check_all(
     files: &[Stored],
-    check: &(dyn Fn(&Stored) -> Option<String> + Sync),
-) -> Vec<(PathBuf, String)> {
+    check: &(dyn Fn(&Stored) -> Option<Fault> + Sync),
+) -> Vec<(PathBuf, Fault)> {
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -138,36 +196,32 @@ fn check_all(
     found.into_inner().unwrap_or_else(|e| e.into_inner())
 }
 
-fn blob_damage(file: &Stored) -> Option<String> {
-    let Some(named) = &file.digest else { return Some("its name is no digest".to_owned()) };
-    match hash::hash_file(&file.path, file.size) {
-        Ok(actual) if actual == *named => None,
-        Ok(_) => Some(format!("its {} bytes are not what its name says", file.size)),
-        Err(error) => Some(format!("it cannot be read: {error}")),
-    }
+const NO_DIGEST: &str = "its name is no digest";
+
+fn blob_damage(file: &Stored) -> Option<Fault> {
+    let Some(named) = &file.digest else { return Some(Fault::Damaged(NO_DIGEST.to_owned())) };
+    let wrong = format!("its {} bytes are not what its name says", file.size);
+    Fault::of(
+        hash::hash_file(&file.path, file.size)
+            .map(|actual| if actual == *named { Ok(()) } else { Err(wrong) }),
+    )
 }
 
-fn tree_damage(file: &Stored) -> Option<String> {
-    let Some(named) = &file.digest else { return Some("its name is no digest".to_owned()) };
-    match read_bounded(&file.path) {
-        Ok(bytes) => Tree::read(&bytes, named).err(),
-        Err(error) => Some(format!("the manifest cannot be read: {error}")),
-    }
+fn tree_damage(file: &Stored) -> Option<Fault> {
+    let Some(named) = &file.digest else { return Some(Fault::Damaged(NO_DIGEST.to_owned())) };
+    Fault::of(read_bounded(&file.path).map(|bytes| Tree::read(&bytes, named).map(drop)))
 }
 
-fn code_damage(file: &Stored) -> Option<String> {
+fn code_damage(file: &Stored) -> Option<Fault> {
     let named = file.digest.as_ref().map(Digest::as_str);
-    match read_bounded(&file.path).and_then(|b| Ok(serde_json::from_slice::<Code>(&b)?)) {
-        Ok(code) if named == Some(code.digest().as_str()) => None,
-        Ok(_) => Some("the code manifest is not what its name says".to_owned()),
-        Err(error) => Some(format!("the code manifest cannot be read: {error}")),
-    }
+    Fault::of(read_bounded(&file.path).map(|bytes| match serde_json::from_slice::<Code>(&bytes) {
+        Ok(code) if named == Some(code.digest().as_str()) => Ok(()),
+        Ok(_) => Err("the code manifest is not what its name says".to_owned()),
+        Err(error) => Err(format!("the code manifest cannot be read: {error}")),
+    }))
 }
 
-fn record_damage(file: &Stored) -> Option<String> {
-    let Some(named) = &file.digest else { return Some("its name is no digest".to_owned()) };
-    match read_bounded(&file.path) {
-        Ok(bytes) => Record::read(&bytes, named).err(),
-        Err(error) => Some(format!("the record cannot be read: {error}")),
-    }
+fn record_damage(file: &Stored) -> Option<Fault> {
+    let Some(named) = &file.digest else { return Some(Fault::Damaged(NO_DIGEST.to_owned())) };
+    Fault::of(read_bounded(&file.path).map(|bytes| Record::read(&bytes, named).map(drop)))
 }

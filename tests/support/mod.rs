@@ -116,7 +116,8 @@ fn fetched() -> &'static Path {
     })
 }
 
-/// Hard-links every file of a store into a new one; what runs leave behind stays behind.
+/// A copy of a store. What runs leave behind stays behind. Blobs are copied, not linked: another link changes what
+/// `stat` says of a blob, and a task that reads it would take it for written.
 pub fn link_tree(from: &Path, to: &Path) {
     for entry in WalkDir::new(from) {
         let entry = entry.unwrap();
@@ -128,7 +129,13 @@ pub fn link_tree(from: &Path, to: &Path) {
         if entry.file_type().is_dir() {
             fs::create_dir_all(target).unwrap();
         } else {
-            fs::hard_link(entry.path(), target).unwrap();
+            let blob = relative.starts_with("objects");
+            if blob {
+                fs::copy(entry.path(), target).map(drop)
+            } else {
+                fs::hard_link(entry.path(), target)
+            }
+            .unwrap();
         }
     }
 }

@@ -12,9 +12,10 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use dissim_api::files;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
@@ -24,9 +25,9 @@ use super::super::worker::Finished;
 use super::array::Array;
 use crate::history::host;
 use crate::policy::{Policy, Resources};
-use crate::store::{Store, at};
+use crate::store::{Store, at, temporary_in};
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// A signal that Slurm sends to a job has reached all of its processes by then.
 const TOLD_WITHIN: Duration = Duration::from_millis(500);
 const JOB: &str = "job.json";
@@ -41,6 +42,7 @@ const LOCK: &str = "lock";
 struct Orders {
     version: u32,
     timeout_s: Option<f64>,
+    grace_s: f64,
     cpus: u32,
     memory: u64,
 }
@@ -69,7 +71,7 @@ struct Report {
 }
 
 fn temporary<T: Serialize>(folder: &Path, value: &T) -> io::Result<NamedTempFile> {
-    let mut file = NamedTempFile::new_in(folder).map_err(|e| at(e, folder))?;
+    let mut file = temporary_in(folder, "", "")?;
     file.write_all(&serde_json::to_vec_pretty(value)?)?;
     Ok(file)
 }
@@ -90,6 +92,7 @@ pub(super) fn order(folder: &Path, policy: &Policy, cpus: u32) -> io::Result<()>
     let orders = Orders {
         version: VERSION,
         timeout_s: policy.timeout.map(|t| t.as_secs_f64()),
+        grace_s: policy.grace.as_secs_f64(),
         cpus,
         memory: policy.resources.memory,
     };
@@ -122,13 +125,17 @@ pub(super) fn ended(folder: &Path) -> Option<Finished> {
         duration_s: report.duration_s,
         host: report.host,
         metrics: report.metrics,
-        log: fs::read(folder.join(LOG)).unwrap_or_default(),
+        log: folder.join(LOG),
     })
 }
 
-/// What the task said so far.
-pub(super) fn log(folder: &Path) -> Vec<u8> {
-    fs::read(folder.join(LOG)).unwrap_or_default()
+/// The file with what the task printed so far; `output`, what its job printed beside, is added to it.
+pub(super) fn log(folder: &Path, output: &[u8]) -> PathBuf {
+    let log = folder.join(LOG);
+    let file = File::options().append(true).create(true).open(&log);
+    // Only a log: what cannot be added is left out.
+    let _ = file.and_then(|mut file| file.write_all(output));
+    log
 }
 
 /// `dissim job FOLDER`: runs the task that is laid out there. True unless it was told to stop: then
@@ -151,12 +158,13 @@ pub fn serve_job(folder: &Path, program: &Path, cancel: &Cancel) -> io::Result<b
         })?;
     let policy = Policy {
         timeout: orders.timeout_s.map(Duration::from_secs_f64),
+        grace: Duration::from_secs_f64(orders.grace_s),
         resources: Resources { cpus: orders.cpus, memory: orders.memory },
         ..Policy::default()
     };
     // What an earlier run of the job left half-made.
     let output = folder.join("output");
-    let _ = fs::remove_dir_all(&output);
+    files::remove_tree(&output).map_err(|e| at(e, &output))?;
     fs::create_dir_all(&output).map_err(|e| at(e, &output))?;
     let (started, clock, mut metrics) = (SystemTime::now(), Instant::now(), BTreeMap::new());
     let ended = process::run(program, folder, &folder.join(LOG), &policy, cancel, |event| {
@@ -164,7 +172,7 @@ pub fn serve_job(folder: &Path, program: &Path, cancel: &Cancel) -> io::Result<b
             metrics.insert(name, value);
         }
     })?;
-    let Ended { end, peak_memory_bytes, .. } = ended;
+    let Ended { end, peak_memory_bytes } = ended;
     if matches!(end, End::Failed(_)) {
         // Slurm ends all processes of a job at once, and the task may go before this one is told.
         let due = Instant::now() + TOLD_WITHIN;

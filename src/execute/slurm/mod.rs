@@ -345,7 +345,7 @@ impl<'a> Server<'a> {
         // A result that came at the last moment is a result.
         let finished = job::ended(out.job.folder()).unwrap_or_else(|| {
             let output = out.array.output_of(out.id);
-            Finished::lost(why, [job::log(out.job.folder()), output].concat())
+            Finished::lost(why, job::log(out.job.folder(), &output))
         });
         let outcome = out.job.end(out.laid, finished, Durable::Now);
         self.over(&out.job, outcome.unwrap_or_else(|e| Outcome::Failed(e.to_string())));

@@ -16,7 +16,7 @@ mod variant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use dissim_api::{Code, Context, Input, IoContext, ParamError, Params, Stage, StageError};
+use dissim_api::{Code, Context, Input, IoContext, ParamError, Params, Stage, StageError, Traits};
 use polars::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -103,6 +103,10 @@ impl Stage for Aggregate {
 
     fn schema(&self) -> Value {
         dissim_api::schema::<AggregateParams>()
+    }
+
+    fn traits(&self) -> Traits {
+        Traits { input_names: true, ..Traits::default() }
     }
 
     fn resolve(&self, given: &Params) -> Result<Params, Vec<ParamError>> {

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::spec::InputSpec;
-use crate::{Device, Event, Params, PipelineSummary, Progress, StageError, TaskSpec};
-
-/// An input artifact: a read-only folder and the task that made it.
-pub type InputArtifact = InputSpec;
+use crate::{
+    Device, Event, InputArtifact, Params, PipelineSummary, Progress, StageError, TaskSpec,
+};
 
 /// Where events go: the runner's pipe, or a vector in a test.
 type Sink = Box<dyn FnMut(&Event) + Send>;
@@ -47,6 +45,7 @@ impl Context {
             kind: kind.to_owned(),
             params,
             inputs: BTreeMap::new(),
+            code: BTreeMap::new(),
             output: output.to_path_buf(),
             scratch: scratch.to_path_buf(),
             project: output.to_path_buf(),
@@ -60,8 +59,19 @@ impl Context {
     /// Adds an input; for tests.
     #[must_use]
     pub fn with_input(mut self, name: &str, task: &str, path: &Path) -> Self {
-        let artifact = InputSpec { task: task.to_owned(), path: path.to_path_buf() };
-        self.spec.inputs.entry(name.to_owned()).or_default().push(artifact);
+        let (task, path) = (task.to_owned(), path.to_path_buf());
+        let artifact = InputArtifact { task, axes: Params::new(), path };
+        self.spec.inputs.entry(name.to_owned()).or_default().artifacts.push(artifact);
+        self
+    }
+
+    /// Adds an artifact to an input that gathers, with the axes of its task; for tests.
+    #[must_use]
+    pub fn with_gathered(mut self, name: &str, axes: Params, path: &Path) -> Self {
+        let artifact = InputArtifact { task: String::new(), axes, path: path.to_path_buf() };
+        let input = self.spec.inputs.entry(name.to_owned()).or_default();
+        input.gathered = true;
+        input.artifacts.push(artifact);
         self
     }
 
@@ -77,12 +87,6 @@ impl Context {
     pub fn with_pipeline(mut self, pipeline: PipelineSummary) -> Self {
         self.spec.pipeline = Some(pipeline);
         self
-    }
-
-    /// The task's name.
-    #[must_use]
-    pub fn task(&self) -> &str {
-        &self.spec.task
     }
 
     /// The resolved parameters as the stage's own struct.
@@ -118,7 +122,20 @@ impl Context {
     /// All artifacts of input `name`, in the order of their tasks; none if `needs:` leaves it out.
     #[must_use]
     pub fn inputs(&self, name: &str) -> &[InputArtifact] {
-        self.spec.inputs.get(name).map_or(&[], Vec::as_slice)
+        self.spec.inputs.get(name).map_or(&[], |input| input.artifacts.as_slice())
+    }
+
+    /// Whether input `name` gathers any number of artifacts, as `needs: { runs: "train[*]" }` says, even if
+    /// there is just one.
+    #[must_use]
+    pub fn gathers(&self, name: &str) -> bool {
+        self.spec.inputs.get(name).is_some_and(|input| input.gathered)
+    }
+
+    /// Copies of the project files that the program is made of, by their path relative to the project.
+    #[must_use]
+    pub fn code(&self) -> &BTreeMap<PathBuf, PathBuf> {
+        &self.spec.code
     }
 
     /// The names of all inputs.

@@ -1,7 +1,9 @@
 //! Which project files a pattern in pipeline.yaml means. The runner hashes them and `command`
 //! hands them to its program, so both ask here.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::{IoContext, StageError};
@@ -99,6 +101,43 @@ fn collect(root: &Path, path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Sta
         collect(root, &path.join(name), files)?;
     }
     Ok(())
+}
+
+/// Gives the owner of a folder, and of all folders below it, the right to list and change them. What cannot
+/// be changed stays as it is.
+pub fn unlock_folders(folder: &Path) {
+    let Ok(metadata) = fs::symlink_metadata(folder) else { return };
+    if !metadata.is_dir() {
+        return;
+    }
+    let mode = metadata.permissions().mode();
+    if mode & 0o700 != 0o700 {
+        let _ = fs::set_permissions(folder, Permissions::from_mode(mode | 0o700));
+    }
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            unlock_folders(&entry.path());
+        }
+    }
+}
+
+/// Removes a folder and all that is in it, folders that their owner may not change included. That there is
+/// none is what was wanted.
+///
+/// # Errors
+/// Returns an error if something in it cannot be removed.
+pub fn remove_tree(folder: &Path) -> io::Result<()> {
+    let remove = || match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    };
+    match remove() {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            unlock_folders(folder);
+            remove()
+        }
+        removed => removed,
+    }
 }
 
 /// Whether `name` fits `pattern`: the usual two-pointer match that goes back to the last `*`.

@@ -18,9 +18,11 @@ mod spec;
 mod stage;
 
 pub use code::Code;
-pub use context::{Context, InputArtifact};
+pub use context::Context;
 pub use device::Device;
 pub use error::{IoContext, StageError};
 pub use params::{ParamError, Params, resolve, schema};
-pub use spec::{Event, PipelineSummary, Progress, StageSummary, TaskSpec};
+pub use spec::{
+    Event, InputArtifact, InputSpec, PipelineSummary, Progress, StageSummary, TaskSpec,
+};
 pub use stage::{Arity, Input, Stage, Traits};

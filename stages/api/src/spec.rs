@@ -18,8 +18,12 @@ pub struct TaskSpec {
     pub kind: String,
     /// Resolved parameters.
     pub params: Params,
-    /// Input artifacts by the names under `needs:`; read-only.
-    pub inputs: BTreeMap<String, Vec<InputSpec>>,
+    /// Input artifacts by the names under `needs:`.
+    pub inputs: BTreeMap<String, InputSpec>,
+    /// Project files that the program is made of ([`Stage::code_files`](crate::Stage::code_files)), as they
+    /// were when the run began, by path relative to the project: where each copy is.
+    #[serde(default)]
+    pub code: BTreeMap<PathBuf, PathBuf>,
     /// The folder to write to, empty at the start.
     pub output: PathBuf,
     /// A folder that survives when the task is killed and is emptied when it succeeds.
@@ -37,15 +41,29 @@ pub struct TaskSpec {
 
 impl TaskSpec {
     /// The version this build reads and writes.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 
-/// One input artifact of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One input of a task.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputSpec {
-    /// The task that made it.
+    /// Whether `needs:` gathers any number of artifacts (`train[*]`), however many there are.
+    pub gathered: bool,
+    /// The artifacts, in the order of their tasks.
+    pub artifacts: Vec<InputArtifact>,
+}
+
+/// One input artifact of a task. What is in it is part of the task's key, but for the path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputArtifact {
+    /// The task that made it; empty unless the kind's traits have
+    /// [`input_names`](crate::Traits::input_names).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub task: String,
-    /// Where it is.
+    /// The axes of that task, if the input gathers: they tell the artifacts apart.
+    #[serde(default, skip_serializing_if = "Params::is_empty")]
+    pub axes: Params,
+    /// Where it is, read-only.
     pub path: PathBuf,
 }
 

@@ -60,6 +60,11 @@ pub struct Traits {
     /// `matrix:` may name any axis: one that is no parameter is put, by its name, into the
     /// parameter `matrix`.
     pub open_axes: bool,
+    /// It reads the names of the tasks that made its inputs, which are then part of the task key.
+    pub input_names: bool,
+    /// It runs programs that this build knows nothing about: they get SIGTERM and some time to react before they
+    /// are killed.
+    pub runs_programs: bool,
 }
 
 /// A kind of stage. Implementations are stateless; the registry in `src/registry.rs` lists them.
@@ -95,6 +100,14 @@ pub trait Stage: Send + Sync {
     /// Files of the project, beside its inputs, that a task with these parameters reads; paths or
     /// globs relative to pipeline.yaml. Their content is part of the task key.
     fn files(&self, params: &Params) -> Vec<PathBuf> {
+        let _ = params;
+        Vec::new()
+    }
+
+    /// Files of the project that the program of a task with these parameters is made of, as
+    /// [`Stage::files`] gives the others. A run copies them once, when it begins, for all of its tasks, and
+    /// their content at that time is part of the task key.
+    fn code_files(&self, params: &Params) -> Vec<PathBuf> {
         let _ = params;
         Vec::new()
     }

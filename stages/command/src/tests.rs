@@ -32,15 +32,21 @@ fn context(root: &TempDir, value: Value) -> Context {
     let output = root.path().join("output");
     let _ = fs::remove_dir_all(&output);
     fs::create_dir_all(&output).unwrap();
+    let project = root.path().join("project");
+    let patterns = Command.code_files(&params);
+    // A pattern that means nothing is an error of the runner's, before the stage runs.
+    let code = patterns.iter().flat_map(|p| dissim_api::files::expand(&project, p).unwrap());
+    let code = code.map(|file| (file.clone(), project.join(file))).collect();
     let spec = dissim_api::TaskSpec {
         version: dissim_api::TaskSpec::VERSION,
         task: "mine[n=1]".to_owned(),
         kind: "command".to_owned(),
         params,
         inputs: std::collections::BTreeMap::new(),
+        code,
         output,
         scratch: root.path().join("scratch"),
-        project: root.path().join("project"),
+        project,
         backend: "flex".to_owned(),
         device: dissim_api::Device::Cpu,
         pipeline: None,
@@ -72,7 +78,8 @@ fn declared_files_are_there_and_declared_outputs_are_kept() {
         "run": ["sh", "tool.sh"], "code": ["tool.sh"], "inputs": ["data/*.csv"], "outputs": ["./sum.txt"],
     });
     let params = Command.resolve(given.as_object().unwrap()).unwrap();
-    assert_eq!(Command.files(&params), [Path::new("data/*.csv"), Path::new("tool.sh")]);
+    assert_eq!(Command.files(&params), [Path::new("data/*.csv")]);
+    assert_eq!(Command.code_files(&params), [Path::new("tool.sh")]);
     run(&root, given).unwrap();
     assert_eq!(output(&root, "sum.txt"), "1\n2\n");
     assert_eq!(names(&root.path().join("output")), ["sum.txt"]);
@@ -81,10 +88,9 @@ fn declared_files_are_there_and_declared_outputs_are_kept() {
 #[test]
 fn what_is_not_declared_is_neither_there_nor_kept() {
     let root = project();
-    let line =
-        "ls > seen; ls -a $DISSIM_OUTPUT >> seen; echo x > stray; echo y > $DISSIM_OUTPUT/stray";
+    let line = "ls > seen; echo x > stray; echo y > $DISSIM_OUTPUT/stray_too";
     run(&root, json!({"shell": line, "outputs": ["seen"], "code": ["data"]})).unwrap();
-    assert_eq!(output(&root, "seen"), "data\nseen\n.\n..\n");
+    assert_eq!(output(&root, "seen"), "data\nseen\n");
     assert_eq!(names(&root.path().join("output")), ["seen"]);
 }
 
@@ -98,10 +104,8 @@ fn undeclared_files_are_reported() {
     ))
     .unwrap();
     let work = WorkFolder::prepare(&context, &params).unwrap();
-    for (folder, file) in
-        [(work.path(), "kept/deep"), (work.path(), "stray"), (context.output(), "x")]
-    {
-        let path = folder.join(file);
+    for file in ["kept/deep", "stray", "x"] {
+        let path = work.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, "").unwrap();
     }
@@ -121,12 +125,102 @@ fn artifacts_are_found_by_variable_link_and_placeholder() {
     let mut one = context(&root, given).with_input("my-model", "train[seed=0]", &artifact);
     Command.run(&mut one).unwrap();
     assert_eq!(output(&root, "out"), "weights\nweights\nweights\n");
-    let line = "echo \"$DISSIM_INPUT_RUNS\" | wc -l > out; cat inputs/runs/*/model.txt >> out";
-    let mut many = context(&root, json!({"shell": line, "outputs": ["out"]}))
-        .with_input("runs", "train[seed=0]", &artifact)
-        .with_input("runs", "train[seed=1]", &root.path().join("other"));
-    Command.run(&mut many).unwrap();
-    assert_eq!(output(&root, "out").trim_start(), "2\nweights\nmore\n");
+}
+
+#[test]
+fn gathered_artifacts_are_numbered_and_their_axes_listed() {
+    let root = project();
+    let gathered = root.path().join("gathered");
+    let axes = |seed: u64| json!({"seed": seed, "lr": "a,b"}).as_object().unwrap().clone();
+    for (number, text) in ["weights\n", "more\n"].iter().enumerate() {
+        let folder = gathered.join(number.to_string());
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("model.txt"), text).unwrap();
+    }
+    let line = "ls $DISSIM_INPUT_RUNS > out; cat inputs/runs/*/model.txt >> out; cat inputs/runs.json >> out";
+    let many = |count: u64| {
+        let given = json!({"shell": line, "outputs": ["out"]});
+        (0..count).fold(context(&root, given), |context, seed| {
+            context.with_gathered("runs", axes(seed), &gathered.join(seed.to_string()))
+        })
+    };
+    Command.run(&mut many(2)).unwrap();
+    insta::assert_snapshot!(output(&root, "out"), @"");
+    // The layout is the same for one.
+    Command.run(&mut many(1)).unwrap();
+    assert!(output(&root, "out").starts_with("0\nweights\n["));
+}
+
+#[test]
+fn inputs_are_copies_and_large_ones_are_links() {
+    let root = project();
+    let artifact = root.path().join("artifact");
+    let large = fs::File::create(artifact.join("large")).unwrap();
+    large.set_len(9 << 20).unwrap();
+    fs::create_dir(artifact.join("folder")).unwrap();
+    std::os::unix::fs::symlink("../model.txt", artifact.join("folder/link")).unwrap();
+    let line = "chmod -R u+w inputs data; echo changed > inputs/model/model.txt; echo changed > data/a.csv; \
+                cp -r inputs/model out; readlink inputs/model/folder/link > out/link";
+    let given = json!({"shell": line, "inputs": ["data"], "outputs": ["out"]});
+    let mut one = context(&root, given).with_input("model", "train", &artifact);
+    Command.run(&mut one).unwrap();
+    let read = |file: &str| fs::read_to_string(root.path().join(file)).unwrap();
+    assert_eq!(read("artifact/model.txt"), "weights\n");
+    assert_eq!(read("project/data/a.csv"), "1\n");
+    assert_eq!(
+        [output(&root, "out/model.txt"), output(&root, "out/link")],
+        ["changed\n", "../model.txt\n"]
+    );
+    // What was a link is a file in the output.
+    let kept = fs::symlink_metadata(root.path().join("output/out/large")).unwrap();
+    assert!(kept.is_file() && kept.len() == 9 << 20);
+}
+
+#[test]
+fn a_failing_line_or_pipe_fails_the_task() {
+    let root = project();
+    for line in ["false\necho done > out\n", "false | cat > log; echo 1 > out"] {
+        let error = run(&root, json!({"shell": line, "outputs": ["out"]})).unwrap_err();
+        assert!(error.starts_with("`shell` ended with exit code 1"), "{line}: {error}");
+    }
+}
+
+#[test]
+fn outputs_stay_where_they_are_if_one_is_missing() {
+    let root = project();
+    let line = "echo hours > model.bin; mkdir d; echo 1 > d/x; echo 1 > metric.json";
+    let given = json!({"shell": line, "outputs": ["model.bin", "d", "metrics.json"]});
+    let error = run(&root, given).unwrap_err();
+    assert!(error.contains("did not leave `metrics.json`\n  at: ROOT/scratch/failed\n"), "{error}");
+    let kept = root.path().join("scratch/failed");
+    assert_eq!(names(&kept), ["d", "metric.json", "model.bin"]);
+    assert!(names(&root.path().join("output")).is_empty());
+}
+
+#[test]
+fn what_was_only_placed_is_not_made() {
+    let root = project();
+    for outputs in ["tool.sh", "data", "data/a.csv"] {
+        let given =
+            json!({"shell": "true", "code": ["tool.sh"], "inputs": ["data"], "outputs": [outputs]});
+        let error = run(&root, given.clone()).unwrap_err();
+        assert!(error.starts_with(&format!("the program did not leave `{outputs}`")), "{error}");
+    }
+    let line = "echo changed > tool.sh; echo 3 > data/c.csv";
+    let given = json!({"shell": line, "code": ["tool.sh"], "inputs": ["data"], "outputs": ["tool.sh", "data"]});
+    run(&root, given).unwrap();
+    assert_eq!(names(&root.path().join("output/data")), ["a.csv", "b.csv", "c.csv"]);
+}
+
+#[test]
+fn folders_without_write_permission_are_kept_and_removed() {
+    let root = project();
+    let line =
+        "mkdir -p out/ro; echo 1 > out/ro/f; chmod 555 out/ro out; mkdir x; touch x/f; chmod 0 x";
+    let given = json!({"shell": line, "outputs": ["out"]});
+    run(&root, given.clone()).unwrap();
+    assert_eq!(output(&root, "out/ro/f"), "1\n");
+    run(&root, given).unwrap();
 }
 
 #[test]
@@ -139,7 +233,7 @@ fn the_environment_holds_only_what_is_allowed() {
     // A shell sets a few of its own.
     let seen: Vec<&str> =
         seen.lines().filter(|name| !["PWD", "OLDPWD", "SHLVL", "_"].contains(name)).collect();
-    let mut expected = vec!["DISSIM_OUTPUT", "DISSIM_SCRATCH", "DISSIM_TASK", "LEVEL"];
+    let mut expected = vec!["DISSIM_OUTPUT", "DISSIM_SCRATCH", "LEVEL"];
     expected.extend(["HOME", "PATH"].iter().filter(|name| std::env::var_os(name).is_some()));
     expected.sort_unstable();
     assert_eq!(seen, expected);
@@ -177,16 +271,17 @@ fn failures_say_what_happened() {
     let root = project();
     let error = |value: Value| run(&root, value).unwrap_err();
     insta::assert_snapshot!(error(json!({"shell": "exit 3", "outputs": ["x"]})), @r"
-    `/bin/sh` ended with exit code 3
+    `shell` ended with exit code 3
       help: what it printed is in the task's log: dissim log <task>
     ");
     insta::assert_snapshot!(error(json!({"shell": "kill -9 $$", "outputs": ["x"]})), @r"
-    `/bin/sh` was ended by signal 9
+    `shell` was ended by signal 9
       help: what it printed is in the task's log: dissim log <task>
     ");
     insta::assert_snapshot!(error(json!({"shell": "echo > y", "outputs": ["x", "y", "z/"]})), @r"
     the program did not leave `x`, `z`
-      help: it must be there when the program ends, relative to its working folder or in $DISSIM_OUTPUT; the log says what it left instead
+      at: ROOT/scratch/failed
+      help: outputs must be there when the program ends, relative to its working folder; files under `code` and `inputs` do not count; the log says what it left instead
     ");
     insta::assert_snapshot!(error(json!({"run": ["no-such-program"], "outputs": ["x"]})), @r"
     cannot start `no-such-program`: No such file or directory (os error 2)
@@ -201,18 +296,24 @@ fn failures_say_what_happened() {
       help: make the file executable, or run it by its interpreter
     ");
     insta::assert_snapshot!(error(json!({"shell": "ln -s /etc/hosts x", "outputs": ["x"]})), @r"
-    output `x` is or holds a link, and must be plain files
-      at: ROOT/scratch/work/x
-      help: let the program write the file itself
+    output `x` is a link to `/etc/hosts`, which is not kept
+      at: ROOT/scratch/failed
+      help: links must be relative and lead to something in the outputs; or let the program write the file itself
     ");
-    insta::assert_snapshot!(error(json!({"shell": "echo > x; echo > $DISSIM_OUTPUT/x", "outputs": ["x"]})), @r"
-    output `x` was written twice
-      at: ROOT/output/x
-      help: write it either to the working folder or to $DISSIM_OUTPUT
+    insta::assert_snapshot!(error(json!({"shell": "mkfifo x", "outputs": ["x"]})), @r"
+    output `x` is neither a file, a folder nor a link
+      at: ROOT/scratch/failed
+      help: let the program write a file
     ");
+    fs::write(root.path().join("project/crlf.sh"), "#!/bin/sh\r\ntrue\r\n").unwrap();
+    let program = root.path().join("project/crlf.sh");
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    insta::assert_snapshot!(error(json!({"run": ["./crlf.sh"], "code": ["crlf.sh"], "outputs": ["x"]})), @"");
+    let long = "x".repeat(140_000);
+    insta::assert_snapshot!(error(json!({"shell": format!("echo {long}"), "outputs": ["x"]})), @"");
     insta::assert_snapshot!(error(json!({"run": ["echo", "{input.model}"], "outputs": ["x"]})), @r"
-    input `model` must be one artifact, and is 0
-      help: name one task under `needs: { model: .. }`
+    the stage has no input `model`
+      help: add `needs: { model: .. }`
     ");
     insta::assert_snapshot!(error(json!({"shell": "true", "inputs": ["*.parquet"], "outputs": ["x"]})), @r"
     no file matches `*.parquet`

@@ -156,11 +156,12 @@ fn progress_is_reported_while_decoding() {
     let events = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&events);
     let spec = dissim_api::TaskSpec {
-        version: 1,
+        version: dissim_api::TaskSpec::VERSION,
         task: "digits".to_owned(),
         kind: "fetch".to_owned(),
         params: Params::new(),
         inputs: std::collections::BTreeMap::new(),
+        code: std::collections::BTreeMap::new(),
         output: root.path().join("output"),
         scratch: root.path().join("scratch"),
         project: root.path().to_path_buf(),
