@@ -275,8 +275,13 @@ fn end_with_the_runner() {
             _ => {}
         }
     }
-    kill_descendants(i32::try_from(std::process::id()).unwrap_or(i32::MAX));
+    end_descendants();
     let _ = killpg(getpgrp(), Signal::SIGKILL);
+}
+
+/// Kills every process below this one.
+fn end_descendants() {
+    kill_descendants(i32::try_from(std::process::id()).unwrap_or(i32::MAX));
 }
 
 /// Holds a task's scratch folder for as long as this process lives: the task of a runner that was
@@ -307,5 +312,5 @@ fn run_stage(path: &Path, registry: &Registry) -> Result<(), StageError> {
         let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, ignored);
     }
     let _held = hold_scratch(&spec.scratch);
-    stage.run(&mut Context::new(spec))
+    stage.run(&mut Context::new(spec).with_end_of_processes(end_descendants))
 }

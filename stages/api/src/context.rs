@@ -18,6 +18,7 @@ type Sink = Box<dyn FnMut(&Event) + Send>;
 pub struct Context {
     spec: TaskSpec,
     sink: Sink,
+    end_processes: Option<fn()>,
 }
 
 impl Context {
@@ -33,7 +34,22 @@ impl Context {
 
     /// A context whose events go to `sink`.
     pub fn with_sink(spec: TaskSpec, sink: impl FnMut(&Event) + Send + 'static) -> Self {
-        Self { spec, sink: Box::new(sink) }
+        Self { spec, sink: Box::new(sink), end_processes: None }
+    }
+
+    /// Sets what ends every process below this one; for the process that runs one task and nothing else.
+    #[must_use]
+    pub fn with_end_of_processes(mut self, end: fn()) -> Self {
+        self.end_processes = Some(end);
+        self
+    }
+
+    /// Ends what the stage's programs left running, in sessions of their own too: it could write to what is about
+    /// to be kept. Does nothing outside of a task's own process, such as in a test.
+    pub fn end_processes(&self) {
+        if let Some(end) = self.end_processes {
+            end();
+        }
     }
 
     /// A context for a test of a stage: no inputs yet, events thrown away.

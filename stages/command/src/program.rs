@@ -37,8 +37,7 @@ pub(crate) fn run(
         .stdout(std::io::stderr())
         .stderr(Stdio::inherit())
         .status();
-    // It could write to what is about to be kept.
-    dissim_processes::kill_descendants(i32::try_from(std::process::id()).unwrap_or(i32::MAX));
+    context.end_processes();
     let status = status.map_err(|e| not_started(program, &found, &e))?;
     let shown = if params.shell.is_some() { "shell" } else { program };
     if status.success() { Ok(()) } else { Err(failed(shown, status)) }

@@ -145,7 +145,28 @@ fn gathered_artifacts_are_numbered_and_their_axes_listed() {
         })
     };
     Command.run(&mut many(2)).unwrap();
-    insta::assert_snapshot!(output(&root, "out"), @"");
+    insta::assert_snapshot!(output(&root, "out"), @r#"
+    0
+    1
+    weights
+    more
+    [
+      {
+        "axes": {
+          "lr": "a,b",
+          "seed": 0
+        },
+        "path": "inputs/runs/0"
+      },
+      {
+        "axes": {
+          "lr": "a,b",
+          "seed": 1
+        },
+        "path": "inputs/runs/1"
+      }
+    ]
+    "#);
     // The layout is the same for one.
     Command.run(&mut many(1)).unwrap();
     assert!(output(&root, "out").starts_with("0\nweights\n["));
@@ -308,9 +329,15 @@ fn failures_say_what_happened() {
     fs::write(root.path().join("project/crlf.sh"), "#!/bin/sh\r\ntrue\r\n").unwrap();
     let program = root.path().join("project/crlf.sh");
     fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    insta::assert_snapshot!(error(json!({"run": ["./crlf.sh"], "code": ["crlf.sh"], "outputs": ["x"]})), @"");
+    insta::assert_snapshot!(error(json!({"run": ["./crlf.sh"], "code": ["crlf.sh"], "outputs": ["x"]})), @r"
+    cannot start `./crlf.sh`: No such file or directory (os error 2)
+      help: the file is there, but not the interpreter that its first line names: check that line, and the file for Windows line ends
+    ");
     let long = "x".repeat(140_000);
-    insta::assert_snapshot!(error(json!({"shell": format!("echo {long}"), "outputs": ["x"]})), @"");
+    insta::assert_snapshot!(error(json!({"shell": format!("echo {long}"), "outputs": ["x"]})), @r"
+    cannot start `bash`: Argument list too long (os error 7)
+      help: an argument or a variable is longer than the system allows: put it into a file, and name the file under `code:` or `inputs:`
+    ");
     insta::assert_snapshot!(error(json!({"run": ["echo", "{input.model}"], "outputs": ["x"]})), @r"
     the stage has no input `model`
       help: add `needs: { model: .. }`
