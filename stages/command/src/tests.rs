@@ -198,6 +198,18 @@ fn inputs_are_copies_and_large_ones_are_links() {
 }
 
 #[test]
+fn all_that_is_placed_has_one_time() {
+    let root = project();
+    let artifact = root.path().join("artifact");
+    let line = "find . -type f -printf '%TY-%Tm-%Td\n' | sort | uniq -c > out";
+    let given = json!({"shell": line, "inputs": ["data"], "code": ["tool.sh"], "outputs": ["out"]});
+    let mut one = context(&root, given).with_input("model", "train", &artifact);
+    Command.run(&mut one).unwrap();
+    let placed = output(&root, "out");
+    assert_eq!(placed.lines().next().unwrap().trim(), "4 1980-01-01", "{placed}");
+}
+
+#[test]
 fn a_failing_line_or_pipe_fails_the_task() {
     let root = project();
     for line in ["false\necho done > out\n", "false | cat > log; echo 1 > out"] {

@@ -9,6 +9,7 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use dissim_api::{Context, IoContext, StageError, files};
 use serde_json::{Value, json};
@@ -21,6 +22,9 @@ const INPUTS: &str = "inputs";
 const WORK: &str = "work";
 /// The folder that keeps what a program left whose outputs were not as declared.
 const FAILED: &str = "failed";
+/// The time of every file that is put there, 1980-01-01 UTC: a program sees nothing of when its inputs were made or
+/// copied, and `make` finds no file older than another.
+const PLACED: Duration = Duration::from_secs(315_532_800);
 /// Files up to this size are copied.
 const MAX_COPIED_FILE_BYTES: u64 = 8 << 20;
 /// All files that are copied for one task have at most this size together.
@@ -76,8 +80,7 @@ impl WorkFolder {
         let to = self.make_room(file)?;
         copy_new(copy, &to).or_fail("cannot copy", copy)?;
         let mode = fs::metadata(copy).or_fail("cannot read", copy)?.mode();
-        let mode = Permissions::from_mode(mode & 0o777 | 0o200);
-        fs::set_permissions(&to, mode).or_fail("cannot change the mode of", &to)?;
+        settle(&to, mode & 0o777 | 0o200)?;
         self.remember(file)
     }
 
@@ -173,8 +176,7 @@ impl WorkFolder {
             }
             copy_new(from, &to).or_fail("cannot copy", from)?;
         }
-        let mode = Permissions::from_mode(metadata.mode() & 0o555 | 0o400);
-        fs::set_permissions(&to, mode).or_fail("cannot change the mode of", &to)?;
+        settle(&to, metadata.mode() & 0o555 | 0o400)?;
         self.remember(file)
     }
 
@@ -315,6 +317,14 @@ impl WorkFolder {
         });
         Ok(left)
     }
+}
+
+/// Gives a file that was put there its mode and time.
+fn settle(file: &Path, mode: u32) -> Result<(), StageError> {
+    let opened = File::open(file).or_fail("cannot read", file)?;
+    opened.set_modified(UNIX_EPOCH + PLACED).or_fail("cannot set the time of", file)?;
+    fs::set_permissions(file, Permissions::from_mode(mode))
+        .or_fail("cannot change the mode of", file)
 }
 
 /// Without `.` components.
