@@ -238,7 +238,7 @@ fn a_remote_that_is_down_costs_one_warning() {
     let told = project.told("run");
     assert_eq!(counts(&told), "5 tasks: 0 cached, 5 ran, 0");
     assert_eq!(
-        told.matches("is of no use now, and the run goes on without it").count(),
+        told.matches("is unavailable, continuing without it").count(),
         1,
         "{told}"
     );

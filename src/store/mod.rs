@@ -49,7 +49,7 @@ use tempfile::NamedTempFile;
 
 use crate::digest::Digest;
 
-pub(crate) use artifact::is_plain;
+pub(crate) use artifact::{is_plain, quoted};
 pub use artifact::{Entry, Tree};
 pub use bundle::{Contents, Durable, Imported};
 pub use damage::Damaged;
