@@ -14,8 +14,8 @@ use nix::fcntl::OFlag;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    Attributes, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    Attributes, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 /// A folder whose files are objects.
@@ -107,10 +107,9 @@ impl ObjectStore for Folder {
             };
             let range = match &options.range {
                 None => 0..meta.size,
-                Some(range) => range.as_range(meta.size).map_err(|error| Error::Generic {
-                    store: "dissim",
-                    source: error.into(),
-                })?,
+                Some(range) => range
+                    .as_range(meta.size)
+                    .map_err(|error| Error::Generic { store: "dissim", source: error.into() })?,
             };
             let payload = GetResultPayload::File(file, path);
             Ok(GetResult { payload, meta, range, attributes: Attributes::default() })

@@ -142,11 +142,7 @@ impl Remote {
     ///
     /// # Errors
     /// Returns an error if `DISSIM_SIGNING_KEY` names no key, or the system gives no threads.
-    pub fn open(
-        settings: Settings,
-        store: &Store,
-        consequence: &'static str,
-    ) -> io::Result<Self> {
+    pub fn open(settings: Settings, store: &Store, consequence: &'static str) -> io::Result<Self> {
         let signer = Signer::from_environment()
             .map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -123,7 +123,9 @@ fn check_names(tree: &Tree) -> Result<(), String> {
             let other = *seen.entry(folded(prefix)).or_insert(prefix);
             if other != prefix {
                 let (one, two) = (quoted(other), quoted(prefix));
-                return Err(format!("its manifest has {one} and {two}, one name to some file systems"));
+                return Err(format!(
+                    "its manifest has {one} and {two}, one name to some file systems"
+                ));
             }
         }
     }

@@ -16,8 +16,8 @@ use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, Error, GetOptions, GetResult, ObjectStore, PutPayload, RetryConfig,
-    WriteMultipart,
+    BackoffConfig, ClientOptions, Error, GetOptions, GetResult, ObjectStore, PutPayload,
+    RetryConfig, WriteMultipart,
 };
 
 use super::folder::{Folder, SpecialFile};

@@ -111,7 +111,9 @@ impl Transfer {
             pack::read(&bytes, key, &self.trusted).map_err(refused)?;
         let mut moved = Moved { records: 1, bytes: bytes.len() as u64 };
         for (digest, blob) in &blobs {
-            block_in_place(|| self.store.put_stream(digest, &mut &blob[..], Durable::Later, PUBLIC))?;
+            block_in_place(|| {
+                self.store.put_stream(digest, &mut &blob[..], Durable::Later, PUBLIC)
+            })?;
         }
         let mut missing: Vec<(Digest, Option<u64>)> = tree
             .files

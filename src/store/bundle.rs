@@ -156,7 +156,9 @@ impl Store {
             let (kind, size) = (header.entry_type(), header.entry_size().map_err(cut_off)?);
             if kind == EntryType::GNULongName && long_name.is_none() {
                 if size > LONGEST_NAME {
-                    let what = format!("the bundle has a name of {size} bytes, and at most {LONGEST_NAME} are read");
+                    let what = format!(
+                        "the bundle has a name of {size} bytes, and at most {LONGEST_NAME} are read"
+                    );
                     return Err(invalid(what));
                 }
                 let mut bytes = read(&mut entry, size, "a long name")?;
@@ -301,7 +303,8 @@ impl<'a> Incoming<'a> {
     }
 
     fn take_record(&mut self, key: Digest, bytes: &[u8], name: &str) -> io::Result<()> {
-        let record = Record::read(bytes, &key).map_err(|what| invalid(format!("{name}: {what}")))?;
+        let record =
+            Record::read(bytes, &key).map_err(|what| invalid(format!("{name}: {what}")))?;
         let current = |r: &Record| r.description.version == Description::VERSION;
         let Some(record) = record.filter(current) else {
             return Err(invalid(format!("{name}: written by another version of dissim")));

@@ -31,7 +31,9 @@ struct Shared(tempfile::TempDir);
 
 impl Shared {
     fn new() -> Self {
-        Self(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        Self(folder)
     }
 
     fn study(&self, stages: &str) -> Study {
@@ -91,7 +93,14 @@ fn special_file_in_a_remote_costs_a_warning() {
         if name == "a device" {
             symlink("/dev/zero", &record).unwrap();
         } else {
-            assert!(Command::new("mv").arg(short.path().join("x")).arg(&record).status().unwrap().success());
+            assert!(
+                Command::new("mv")
+                    .arg(short.path().join("x"))
+                    .arg(&record)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
         }
         let told = soon(shared.study(STAGE).command(&["run"]));
         assert_eq!(told.counts(), (1, 0), "{name}: {}", told.stderr);
@@ -106,7 +115,8 @@ fn special_file_in_a_remote_costs_a_warning() {
 
 #[test]
 fn special_file_at_the_place_of_a_blob_or_code_costs_a_warning() {
-    let large = "t: { kind: command, with: { shell: 'head -c 9000000 /dev/zero > out', outputs: [out] } }";
+    let large =
+        "t: { kind: command, with: { shell: 'head -c 9000000 /dev/zero > out', outputs: [out] } }";
     for folder in ["objects", "code"] {
         let shared = Shared::new();
         shared.study(large).dissim(&["run"]).ended(0);
@@ -136,7 +146,8 @@ fn special_file_among_the_signs_of_life_does_not_stop_a_run() {
 
 #[test]
 fn object_of_another_size_is_not_read() {
-    let large = "t: { kind: command, with: { shell: 'head -c 9000000 /dev/zero > out', outputs: [out] } }";
+    let large =
+        "t: { kind: command, with: { shell: 'head -c 9000000 /dev/zero > out', outputs: [out] } }";
     let shared = Shared::new();
     shared.study(large).dissim(&["run"]).ended(0);
     let object = shared.only("objects");
@@ -175,21 +186,24 @@ fn forge(record: &Path, names: &[String]) {
     let entry = header["tree"].as_object().unwrap().values().next().unwrap().clone();
     let tree: BTreeMap<&String, Value> = names.iter().map(|name| (name, entry.clone())).collect();
     // With its keys in the order of the manifest.
-    let digest_first = |entry: &Value| {
-        format!("{{\"digest\":{},\"size\":{}}}", entry["digest"], entry["size"])
-    };
-    let parts: Vec<String> =
-        tree.iter().map(|(name, entry)| format!("{}:{}", json!(name), digest_first(entry))).collect();
+    let digest_first =
+        |entry: &Value| format!("{{\"digest\":{},\"size\":{}}}", entry["digest"], entry["size"]);
+    let parts: Vec<String> = tree
+        .iter()
+        .map(|(name, entry)| format!("{}:{}", json!(name), digest_first(entry)))
+        .collect();
     let tree_text = format!("{{{}}}", parts.join(","));
     let artifact = blake3::hash(tree_text.as_bytes()).to_hex().to_string();
     let text = String::from_utf8(text.to_vec()).unwrap();
-    let old = serde_json::from_str::<Value>(&text).unwrap()["artifact"].as_str().unwrap().to_owned();
+    let old =
+        serde_json::from_str::<Value>(&text).unwrap()["artifact"].as_str().unwrap().to_owned();
     let text = text.replace(&old, &artifact);
     header["tree"] = serde_json::from_str(&tree_text).unwrap();
     header["record"] = json!(text.len());
     let header = header.to_string();
     let length = (header.len() as u64).to_le_bytes();
-    fs::write(record, [magic, &length, header.as_bytes(), text.as_bytes(), blobs].concat()).unwrap();
+    fs::write(record, [magic, &length, header.as_bytes(), text.as_bytes(), blobs].concat())
+        .unwrap();
 }
 
 #[test]
@@ -305,28 +319,76 @@ fn hostile_bundle_is_one_error_and_leaves_nothing() {
     };
     let text = || member("project/ok.txt", b"ok");
     let cases: Vec<(Vec<Member>, &str)> = vec![
-        (vec![text(), long(2 << 30, b"x")], "the bundle has a name of 2147483648 bytes, and at most 4096 are read"),
+        (
+            vec![text(), long(2 << 30, b"x")],
+            "the bundle has a name of 2147483648 bytes, and at most 4096 are read",
+        ),
         (vec![text(), long(4, b"a/.."), member("x", b"")], "`a/..`: not a path of a bundle"),
         (vec![text(), long(4, b"a/bc")], "the bundle is cut off: it ends behind a long name"),
-        (vec![text(), long(300, &[b'x'; 300]), member("x", b"")], "its name is longer than a file system takes"),
+        (
+            vec![text(), long(300, &[b'x'; 300]), member("x", b"")],
+            "its name is longer than a file system takes",
+        ),
         (vec![text(), member("/abs", b"")], "`/abs`: not a path of a bundle"),
-        (vec![text(), member("project/../../up", b"")], "`project/../../up`: not a path of a bundle"),
+        (
+            vec![text(), member("project/../../up", b"")],
+            "`project/../../up`: not a path of a bundle",
+        ),
         (vec![text(), member("project//x", b"")], "`project//x`: not a path of a bundle"),
         (vec![text(), member("project/./x", b"")], "`project/./x`: not a path of a bundle"),
-        (vec![text(), member("project/\x1b[31m", b""), text()], "`project/ok.txt`: the bundle has it twice"),
-        (vec![text(), of_kind(EntryType::Link, "project/x")], "`project/x`: a bundle holds regular files only"),
-        (vec![text(), of_kind(EntryType::Symlink, "project/x")], "`project/x`: a bundle holds regular files only"),
-        (vec![text(), of_kind(EntryType::Block, "project/x")], "`project/x`: a bundle holds regular files only"),
-        (vec![text(), of_kind(EntryType::GNUSparse, "project/x")], "`project/x`: a bundle holds regular files only"),
-        (vec![text(), of_kind(EntryType::XHeader, "project/x")], "`project/x`: a bundle holds regular files only"),
-        (vec![text(), of_kind(EntryType::Directory, "project/x")], "`project/x`: a bundle holds regular files only"),
-        (vec![text(), member("project/link/new/deep.txt", b"x")], "`project/link/new/deep.txt`: leaves the project by the link ./link"),
-        (vec![text(), member("project/dangling/x", b"x")], "`project/dangling/x`: leaves the project by the link ./dangling"),
+        (
+            vec![text(), member("project/\x1b[31m", b""), text()],
+            "`project/ok.txt`: the bundle has it twice",
+        ),
+        (
+            vec![text(), of_kind(EntryType::Link, "project/x")],
+            "`project/x`: a bundle holds regular files only",
+        ),
+        (
+            vec![text(), of_kind(EntryType::Symlink, "project/x")],
+            "`project/x`: a bundle holds regular files only",
+        ),
+        (
+            vec![text(), of_kind(EntryType::Block, "project/x")],
+            "`project/x`: a bundle holds regular files only",
+        ),
+        (
+            vec![text(), of_kind(EntryType::GNUSparse, "project/x")],
+            "`project/x`: a bundle holds regular files only",
+        ),
+        (
+            vec![text(), of_kind(EntryType::XHeader, "project/x")],
+            "`project/x`: a bundle holds regular files only",
+        ),
+        (
+            vec![text(), of_kind(EntryType::Directory, "project/x")],
+            "`project/x`: a bundle holds regular files only",
+        ),
+        (
+            vec![text(), member("project/link/new/deep.txt", b"x")],
+            "`project/link/new/deep.txt`: leaves the project by the link ./link",
+        ),
+        (
+            vec![text(), member("project/dangling/x", b"x")],
+            "`project/dangling/x`: leaves the project by the link ./dangling",
+        ),
         (vec![text(), member("project/file/x", b"x")], "`project/file/x`: ./file is not a folder"),
-        (vec![text(), Member { size: 1 << 30, ..member("project/short", b"x") }], "`project/short`: the bundle is cut off"),
-        (vec![text(), Member { size: 1 << 30, ..member(&format!("code/{}.json", "a".repeat(64)), b"x") }], "larger than 64 MB"),
+        (
+            vec![text(), Member { size: 1 << 30, ..member("project/short", b"x") }],
+            "`project/short`: the bundle is cut off",
+        ),
+        (
+            vec![
+                text(),
+                Member { size: 1 << 30, ..member(&format!("code/{}.json", "a".repeat(64)), b"x") },
+            ],
+            "larger than 64 MB",
+        ),
         (vec![text(), member("code/x.json", b"{}")], "`code/x.json`: its name is not a digest"),
-        (vec![text(), member(&format!("objects/{}", "0".repeat(64)), b"x")], "its bytes are not what its name says"),
+        (
+            vec![text(), member(&format!("objects/{}", "0".repeat(64)), b"x")],
+            "its bytes are not what its name says",
+        ),
     ];
     for (members, expected) in cases {
         let outside = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -348,7 +410,8 @@ fn hostile_bundle_is_one_error_and_leaves_nothing() {
 #[test]
 fn long_name_in_a_bundle_takes_no_memory() {
     let study = Study::new(STAGE);
-    let name = Member { kind: EntryType::GNULongName, size: 2 << 30, ..member("././@LongLink", b"") };
+    let name =
+        Member { kind: EntryType::GNULongName, size: 2 << 30, ..member("././@LongLink", b"") };
     let mut tar = bundle(&[name]);
     // The name's bytes are there, without a block on the disk.
     tar.truncate(tar.len() - 1024);
@@ -365,7 +428,9 @@ fn long_name_in_a_bundle_takes_no_memory() {
 
 #[test]
 fn bundle_that_is_cut_off_anywhere_brings_no_file_and_no_record() {
-    let study = Study::new("t: { kind: command, with: { shell: 'cat in.txt > out', inputs: [in.txt], outputs: [out] } }");
+    let study = Study::new(
+        "t: { kind: command, with: { shell: 'cat in.txt > out', inputs: [in.txt], outputs: [out] } }",
+    );
     study.write("in.txt", "1\n");
     study.dissim(&["run"]).ended(0);
     study.dissim(&["export", "x.tar"]).ended(0);
@@ -378,7 +443,8 @@ fn bundle_that_is_cut_off_anywhere_brings_no_file_and_no_record() {
         let told = other.dissim(&["import", "x.tar", "--into", "new"]);
         let records = files(&other.path().join("new/cache/records"));
         let written = files(&other.path().join("new")).into_iter();
-        let outside_cache: Vec<_> = written.filter(|f| !f.starts_with(other.path().join("new/cache"))).collect();
+        let outside_cache: Vec<_> =
+            written.filter(|f| !f.starts_with(other.path().join("new/cache"))).collect();
         if told.code == Some(0) {
             assert_eq!(records.len(), 1, "{end} of {}", whole.len());
         } else {
@@ -421,7 +487,8 @@ fn bundle_keeps_the_modes_of_files() {
     }
     fs::write(at("y.tar"), raised.into_inner().unwrap()).unwrap();
     let mut import = Command::new("sh");
-    let line = format!("umask 027; exec {} import y.tar --into raised", env!("CARGO_BIN_EXE_dissim"));
+    let line =
+        format!("umask 027; exec {} import y.tar --into raised", env!("CARGO_BIN_EXE_dissim"));
     import.args(["-c", &line]).current_dir(study.path());
     soon(import).ended(0);
     assert_eq!(mode(&at("raised/private")), 0o750);
