@@ -118,23 +118,32 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Checks that every path stays in the folder that the artifact is put into.
-    fn check_paths(&self) -> Result<(), String> {
-        if let Some(name) = self.paths().find(|name| !is_plain(name)) {
-            return Err(format!("the manifest has a file `{name}`, which leaves its folder"));
-        }
+    /// Checks that a folder can hold every path, and that nothing in it leads out.
+    ///
+    /// # Errors
+    /// Returns an error that names the first path that leaves its folder, is longer than a file system takes, or
+    /// is below something that is no folder, or the first link that leads out.
+    pub(crate) fn check_paths(&self) -> Result<(), String> {
         let taken = |name: &str| self.files.contains_key(name) || self.links.contains_key(name);
-        let above = |name: &str| name.match_indices('/').any(|(at, _)| taken(&name[..at]));
-        if let Some(name) = self.paths().find(|name| above(name)) {
-            return Err(format!("the manifest has `{name}` below something that is no folder"));
+        for path in self.paths() {
+            let wrong = if !is_plain(path) {
+                "leaves its folder"
+            } else if path.len() > MAX_PATH || path.split('/').any(|part| part.len() > MAX_NAME) {
+                "is longer than a file system takes"
+            } else if path.match_indices('/').any(|(at, _)| taken(&path[..at])) {
+                "is below a file"
+            } else {
+                continue;
+            };
+            return Err(format!("the manifest has a file {}, which {wrong}", quoted(path)));
         }
-        match self.links.iter().find(|(path, link)| !leads_inside(Path::new(path), Path::new(link)))
-        {
-            Some((path, _)) => {
-                Err(format!("the manifest has a link `{path}`, which leads out of its folder"))
-            }
-            None => Ok(()),
+        let leads_out = |(path, link): &(&String, &String)| {
+            !leads_inside(Path::new(path), Path::new(link))
+        };
+        if let Some((path, _)) = self.links.iter().find(leads_out) {
+            return Err(format!("the manifest has a link {}, which leads out", quoted(path)));
         }
+        Ok(())
     }
 
     /// What the manifest of `folder` would be, were it committed; nothing is moved.
@@ -208,6 +217,22 @@ impl Tree {
     pub fn size(&self) -> u64 {
         self.files.values().map(|e| e.size).sum()
     }
+}
+
+/// The longest name that a file system takes, in bytes.
+const MAX_NAME: usize = 255;
+/// The longest path in an artifact: with the folder around it, it stays below the 4096 bytes of Linux.
+const MAX_PATH: usize = 3072;
+/// How many characters of a path are shown.
+const MAX_SHOWN: usize = 80;
+
+/// A path of somebody else's in a message: short, and without characters that a terminal obeys.
+pub(crate) fn quoted(path: &str) -> String {
+    let mut shown: String = path.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
+    if path.chars().nth(MAX_SHOWN).is_some() {
+        shown += "..";
+    }
+    format!("`{shown}`")
 }
 
 /// Whether a path names something below a folder, in the one way of writing it.

@@ -1,294 +1,213 @@
 //! The code of a stage as an input: what a stage crate is compiled from, as one manifest.
 //!
-//! A manifest has one line for every source file of the crate and of the workspace crates it
-//! uses (`stages/train/src/lib.rs -> blake3`), and one for every third-party crate it can reach
-//! (`burn -> 0.22.1`), as Cargo.lock pins it. Development dependencies of workspace crates are
-//! left out: they cannot change what a stage computes. A stage's `build.rs` calls [`bake`]; the
-//! manifest lands in the crate as JSON and `dissim_api::code!()` reads it.
+//! Cargo itself is asked what the crate being built depends on, with its features, for its target, and as
+//! Cargo.lock pins it. The manifest then has
+//!
+//! - one entry per file of every crate that is there as a folder, that is, of workspace members and of path
+//!   dependencies (`stages/train/src/lib.rs -> blake3`), wherever the folder is;
+//! - one entry per other crate (`burn -> 0.22.1`, with its checksum or git revision), and one for its features;
+//! - the settings that change what the compiler makes of it (`profile`, `rustflags`).
+//!
+//! Paths are relative to the workspace, or begin with `NAME-VERSION/` outside it, so that equal code has an
+//! equal manifest wherever it is. The names of files contain a slash; all other names do not. Development
+//! dependencies are left out: they cannot change what a stage computes. So is this crate, which only
+//! looks. Nothing else is left out: if something cannot be found, the build fails.
+//!
+//! Two things are out of a build script's sight: settings on cargo's command line (`--config`), and features
+//! that another package of the same build turns on further down than the workspace's own manifests.
+//!
+//! A stage's `build.rs` calls [`bake`]; the manifest lands in the crate as JSON, and `dissim_api::code!()`
+//! reads it.
+
+mod cargo;
+mod settings;
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::{env, fs, io};
+use std::{env, fs};
 
-use serde::Deserialize;
-use walkdir::WalkDir;
+use cargo::{Dependency, Lock, Package, Workspace};
 
 /// Name of the file that [`bake`] writes to `OUT_DIR`.
 pub const BAKED: &str = "code.json";
 
-/// Called from a stage's `build.rs`: writes the manifest of the crate being built to
-/// `$OUT_DIR/code.json`, and tells cargo to do so again when any file in it changes.
+/// Writes the manifest of the crate being built to `$OUT_DIR/code.json`, and tells cargo to do so again when
+/// anything in it changes. For a stage's `build.rs`.
+///
+/// If the manifest cannot be made, the build fails with an error that says why.
 ///
 /// # Panics
-/// When the workspace cannot be read; a build script has no better way to say so.
+/// Panics if it is not called by a build script, or if `OUT_DIR` cannot be written.
 pub fn bake() {
-    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
-    let name = env::var("CARGO_PKG_NAME").expect("cargo sets it");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    let workspace = find_workspace(&root).expect("a Cargo.lock above the crate");
-    let code = manifest(&workspace, &name)
-        .unwrap_or_else(|e| panic!("cannot fingerprint {name} under {}: {e}", workspace.display()));
-    for directory in &code.directories {
-        println!("cargo::rerun-if-changed={}", directory.display());
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    match Build::of_this_script().manifest() {
+        Ok(code) => {
+            for path in &code.watched {
+                println!("cargo::rerun-if-changed={}", path.display());
+            }
+            for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"] {
+                println!("cargo::rerun-if-env-changed={variable}");
+            }
+            let json = serde_json::to_string(&code.entries).expect("strings serialise");
+            fs::write(out.join(BAKED), json).expect("OUT_DIR is writable");
+        }
+        Err(error) => {
+            let name = env::var("CARGO_PKG_NAME").unwrap_or_default();
+            println!("cargo::error=cannot fingerprint the code of `{name}`: {}", error.what);
+            error.help.lines().for_each(|line| println!("cargo::error=help: {line}"));
+        }
     }
-    println!("cargo::rerun-if-changed={}", workspace.join("Cargo.lock").display());
-    fs::write(out.join(BAKED), serde_json::to_string(&code.entries).expect("strings"))
-        .expect("OUT_DIR is writable");
 }
 
 /// What a crate is compiled from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// Source path relative to the workspace, or the name of a third-party crate, to a blake3
-    /// digest or to the versions in use.
+    /// The path of a source and its blake3 digest, the name of a crate and its versions, or the name of a
+    /// setting and its value.
     pub entries: BTreeMap<String, String>,
-    /// The directories whose files were read.
-    pub directories: Vec<PathBuf>,
+    /// Files and folders whose changes may change the entries.
+    pub watched: BTreeSet<PathBuf>,
 }
 
-/// The manifest of workspace crate `name`, read from the workspace at `workspace`.
-///
-/// # Errors
-/// When a manifest, Cargo.lock or a source cannot be read or parsed, or `name` is not in it.
-pub fn manifest(workspace: &Path, name: &str) -> io::Result<Manifest> {
-    let lock: Lock = parse(&workspace.join("Cargo.lock"))?;
-    let members = members(workspace)?;
-    let mut entries = BTreeMap::new();
-    let mut directories = Vec::new();
-    let mut queue = vec![name.to_owned()];
-    let mut seen: BTreeSet<String> = queue.iter().cloned().collect();
-    let mut outside: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    while let Some(next) = queue.pop() {
-        let (package, version) = split_dependency(&next);
-        let depends = match members.get(package) {
-            Some(directory) => {
-                for file in sources(directory)? {
-                    let relative = file.strip_prefix(workspace).unwrap_or(&file);
-                    let digest = blake3::hash(&fs::read(&file)?);
-                    entries.insert(unix_path(relative), digest.to_hex().to_string());
+/// Why there is no manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// What happened.
+    pub what: String,
+    /// What to do, possibly in several lines.
+    pub help: String,
+}
+
+impl Error {
+    fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { what: what.into(), help: help.into() }
+    }
+
+    /// A file that cannot be read.
+    fn reading(path: &Path, error: &dyn std::fmt::Display) -> Self {
+        let what = format!("{}: {error}", path.display());
+        Self::new(what, "make the file readable, or remove it if nothing needs it")
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}\nhelp: {}", self.what, self.help)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// What cargo tells a build script of the build.
+#[derive(Debug, Clone)]
+struct Build {
+    /// The program `cargo`.
+    cargo: PathBuf,
+    /// The folder of the crate being built.
+    folder: PathBuf,
+    target: String,
+    /// Its features as in the names of variables: in capitals, with `_` for `-`.
+    features: BTreeSet<String>,
+    /// Folders that may be in the workspace being built, if that is not the crate's own.
+    hints: Vec<PathBuf>,
+    compiler: settings::Compiler,
+}
+
+impl Build {
+    fn of_this_script() -> Self {
+        let text = |name: &str| env::var(name).unwrap_or_default();
+        let path = |name: &str| env::var_os(name).map(PathBuf::from);
+        let features = env::vars()
+            .filter_map(|(name, _)| name.strip_prefix("CARGO_FEATURE_").map(str::to_owned));
+        Self {
+            cargo: path("CARGO").expect("cargo sets CARGO"),
+            folder: path("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"),
+            target: text("TARGET"),
+            features: features.collect(),
+            hints: ["OUT_DIR", "PWD"].into_iter().filter_map(path).collect(),
+            compiler: settings::Compiler::of_this_script(),
+        }
+    }
+
+    fn manifest(&self) -> Result<Manifest, Error> {
+        let (mut workspace, package, tree) = self.resolve()?;
+        let lock = Lock::read(&workspace.root.join("Cargo.lock"))?;
+        let mut entries = BTreeMap::new();
+        let mut watched =
+            BTreeSet::from([workspace.root.join("Cargo.lock"), workspace.root.join("Cargo.toml")]);
+        let mut versions: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        let mut features: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        let mut prefixes = BTreeSet::new();
+        for dependency in &tree {
+            let name = dependency.name.as_str();
+            if features.entry(name).or_default().insert(&dependency.features)
+                && let Some(folder) = &dependency.folder
+            {
+                let prefix = workspace.prefix(dependency, folder);
+                if prefixes.insert(prefix.clone()) {
+                    let package = workspace.package_in(folder)?;
+                    let found = sources::of(&package, &prefix, *folder == workspace.root)?;
+                    entries.extend(found.entries);
+                    watched.extend(found.watched);
                 }
-                directories.push(directory.clone());
-                let used = used_dependencies(directory)?;
-                let mut depends = lock.dependencies(package, version);
-                depends.retain(|d| used.contains(split_dependency(d).0));
-                // A renamed dependency would otherwise drop out of the key without a word.
-                if depends.len() < used.len() {
-                    let why = format!("{package}: a dependency is missing from Cargo.lock");
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-                }
-                depends
             }
+            if dependency.folder.is_none() {
+                let pinned = lock.pinned(dependency)?;
+                versions.entry(name).or_default().insert(pinned);
+            }
+        }
+        let joined = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>().join(", ");
+        let all = versions.into_iter().map(|(name, set)| (name.to_owned(), joined(set)));
+        entries.extend(all);
+        for (name, sets) in features {
+            let more = workspace.features_asked_of(name, &sets);
+            let sets = sets.into_iter().filter(|set| !set.is_empty()).map(str::to_owned);
+            let text = sets.chain(more).collect::<Vec<_>>().join("; ");
+            if !text.is_empty() {
+                entries.insert(format!("{name} features"), text);
+            }
+        }
+        let settings = settings::of(&self.compiler, &workspace.root)?;
+        entries.extend(settings.entries);
+        watched.extend(settings.watched);
+        if !entries.keys().any(|name| name.contains('/')) && tree[0].folder.is_some() {
+            let what = format!("no source of `{}` was found", package.name);
+            return Err(Error::new(what, "please report this as a fault of dissim"));
+        }
+        Ok(Manifest { entries, watched })
+    }
+
+    /// The workspace being built, the crate being built, and everything that the crate depends on, itself
+    /// first.
+    fn resolve(&self) -> Result<(Workspace, Package, Vec<Dependency>), Error> {
+        let mut own = Workspace::of(&self.cargo, &self.folder)?;
+        let package = own.package_in(&self.folder)?;
+        // A crate may be built as a dependency of another workspace: its Cargo.lock counts then.
+        for hint in &self.hints {
+            let locked = |folder: &&Path| {
+                folder.join("Cargo.lock").is_file() && folder.join("Cargo.toml").is_file()
+            };
+            let Some(root) = hint.ancestors().find(locked) else { continue };
+            if root == own.root {
+                break;
+            }
+            let Ok(other) = Workspace::of(&self.cargo, root) else { continue };
+            if let Some(tree) = other.tree(&package, &self.features, &self.target)? {
+                return Ok((other, package, tree));
+            }
+        }
+        match own.tree(&package, &self.features, &self.target)? {
+            Some(tree) => Ok((own, package, tree)),
             None => {
-                for version in lock.versions(package, version) {
-                    outside.entry(package.to_owned()).or_default().insert(version);
-                }
-                lock.dependencies(package, version)
+                let what = format!("cargo does not find it in {}", own.root.display());
+                let help =
+                    "list the crate under `members` of the workspace, or take it out of `exclude`";
+                Err(Error::new(what, help))
             }
-        };
-        queue.extend(depends.into_iter().filter(|d| seen.insert(d.clone())));
-    }
-    if directories.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("no workspace crate `{name}`"),
-        ));
-    }
-    for (package, versions) in outside {
-        entries.insert(package, versions.into_iter().collect::<Vec<_>>().join(", "));
-    }
-    directories.sort();
-    Ok(Manifest { entries, directories })
-}
-
-/// The nearest folder at or above `start` that holds a Cargo.lock.
-#[must_use]
-pub fn find_workspace(start: &Path) -> Option<PathBuf> {
-    start.ancestors().find(|d| d.join("Cargo.lock").is_file()).map(Path::to_path_buf)
-}
-
-/// Cargo.toml, build.rs and everything under src/: what rustc can read of a crate.
-fn sources(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = vec![directory.join("Cargo.toml")];
-    files.extend(Some(directory.join("build.rs")).filter(|f| f.is_file()));
-    for entry in WalkDir::new(directory.join("src")).sort_by_file_name() {
-        let entry = entry?;
-        if entry.file_type().is_file() {
-            files.push(entry.into_path());
         }
-    }
-    Ok(files)
-}
-
-/// Every workspace crate by package name: the folders under stages/.
-fn members(workspace: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
-    let mut found = BTreeMap::new();
-    for entry in WalkDir::new(workspace.join("stages")).min_depth(1).max_depth(1) {
-        let directory = entry?.into_path();
-        if directory.join("Cargo.toml").is_file() {
-            let cargo: CargoToml = parse(&directory.join("Cargo.toml"))?;
-            found.insert(cargo.package.name, directory);
-        }
-    }
-    Ok(found)
-}
-
-/// The packages a workspace crate really links: `[dependencies]`, not the development ones.
-fn used_dependencies(directory: &Path) -> io::Result<BTreeSet<String>> {
-    let cargo: CargoToml = parse(&directory.join("Cargo.toml"))?;
-    Ok(cargo.dependencies.into_keys().collect())
-}
-
-/// `"windows-sys 0.59.0"` in Cargo.lock means one of several versions; a bare name the only one.
-fn split_dependency(entry: &str) -> (&str, Option<&str>) {
-    let mut words = entry.split(' ');
-    (words.next().unwrap_or_default(), words.next())
-}
-
-fn unix_path(path: &Path) -> String {
-    path.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
-}
-
-fn parse<T: for<'de> Deserialize<'de>>(path: &Path) -> io::Result<T> {
-    let invalid = |e: &dyn std::fmt::Display| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display()))
-    };
-    let text = fs::read_to_string(path).map_err(|e| invalid(&e))?;
-    toml::from_str(&text).map_err(|e| invalid(&e))
-}
-
-#[derive(Deserialize)]
-struct CargoToml {
-    package: CargoPackage,
-    #[serde(default)]
-    dependencies: BTreeMap<String, toml::Value>,
-}
-
-#[derive(Deserialize)]
-struct CargoPackage {
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct Lock {
-    #[serde(default)]
-    package: Vec<LockPackage>,
-}
-
-#[derive(Deserialize)]
-struct LockPackage {
-    name: String,
-    version: String,
-    #[serde(default)]
-    dependencies: Vec<String>,
-}
-
-impl Lock {
-    fn find<'a>(
-        &'a self,
-        name: &'a str,
-        version: Option<&'a str>,
-    ) -> impl Iterator<Item = &'a LockPackage> {
-        self.package
-            .iter()
-            .filter(move |p| p.name == name && version.is_none_or(|v| p.version == v))
-    }
-
-    fn versions(&self, name: &str, version: Option<&str>) -> Vec<String> {
-        self.find(name, version).map(|p| p.version.clone()).collect()
-    }
-
-    fn dependencies(&self, name: &str, version: Option<&str>) -> Vec<String> {
-        self.find(name, version).flat_map(|p| p.dependencies.clone()).collect()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A workspace of two stages and one shared crate, in a folder of its own.
-    fn workspace() -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        for (name, uses) in [("api", ""), ("a", "api = {}\nburn = {}"), ("b", "api = {}")] {
-            write(
-                &format!("stages/{name}/Cargo.toml"),
-                &format!(
-                    "[package]\nname = \"{name}\"\n[dependencies]\n{uses}\n[dev-dependencies]\nproptest = {{}}\n"
-                ),
-            );
-            write(&format!("stages/{name}/src/lib.rs"), "//! text\n");
-        }
-        write(
-            "Cargo.lock",
-            r#"
-[[package]]
-name = "api"
-version = "0.1.0"
-[[package]]
-name = "a"
-version = "0.1.0"
-dependencies = ["api", "burn", "proptest"]
-[[package]]
-name = "b"
-version = "0.1.0"
-dependencies = ["api", "proptest"]
-[[package]]
-name = "burn"
-version = "0.22.1"
-dependencies = ["half 2.0.0"]
-[[package]]
-name = "half"
-version = "1.0.0"
-[[package]]
-name = "half"
-version = "2.0.0"
-[[package]]
-name = "proptest"
-version = "1.0.0"
-"#,
-        );
-        dir
-    }
-
-    #[test]
-    fn names_every_source_and_the_pinned_versions() {
-        let dir = workspace();
-        let code = manifest(dir.path(), "a").unwrap();
-        let names: Vec<_> = code.entries.keys().map(String::as_str).collect();
-        assert_eq!(
-            names,
-            [
-                "burn",
-                "half",
-                "stages/a/Cargo.toml",
-                "stages/a/src/lib.rs",
-                "stages/api/Cargo.toml",
-                "stages/api/src/lib.rs"
-            ]
-        );
-        assert_eq!(code.entries["half"], "2.0.0");
-    }
-
-    #[test]
-    fn a_comment_changes_the_crate_and_its_users_only() {
-        let dir = workspace();
-        let before = ["a", "b"].map(|n| manifest(dir.path(), n).unwrap());
-        fs::write(dir.path().join("stages/a/src/lib.rs"), "//! text, mended\n").unwrap();
-        let after = ["a", "b"].map(|n| manifest(dir.path(), n).unwrap());
-        assert_ne!(before[0], after[0]);
-        assert_eq!(before[1], after[1]);
-        fs::write(dir.path().join("stages/api/src/lib.rs"), "//! text, mended\n").unwrap();
-        assert_ne!(after[1], manifest(dir.path(), "b").unwrap());
-    }
-
-    #[test]
-    fn a_crate_that_is_not_there_is_an_error() {
-        let error = manifest(workspace().path(), "absent").unwrap_err();
-        assert_eq!(error.to_string(), "no workspace crate `absent`");
-    }
-}
+mod tests;
