@@ -95,9 +95,11 @@ fn curves(epochs: &DataFrame, table: &DataFrame, roles: &ColumnRoles, runs: &[Ru
         let here: Vec<&Run> = runs.iter().filter(|r| r.n_bg == n && r.task.is_some()).collect();
         json!({ "n": n, "series": series(&here) })
     };
+    let columns: Vec<&str> =
+        ["run", EPOCH].into_iter().chain(logged.iter().map(|(name, _)| *name)).collect();
     json!({
         "metrics": logged.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
-        "columns": ["run", EPOCH].into_iter().chain(logged.iter().map(|(n, _)| *n)).collect::<Vec<_>>(),
+        "columns": columns,
         "rows": (0..epochs.height()).filter_map(row).collect::<Vec<_>>(),
         "at": distinct(runs.iter().map(|r| r.n_bg)).into_iter().map(at).collect::<Vec<_>>(),
     })
