@@ -168,8 +168,8 @@ pub fn matches_naming(row: &Row, selection: &Selection, more: &[String]) -> bool
             match wanted {
                 // A parameter that is a list stands in the table as JSON.
                 Value::Array(any) => {
-                    any.iter().any(|wanted| equal(found, wanted))
-                        || found.as_str().is_some_and(|text| text == wanted.to_string())
+                    let json = Value::String(wanted.to_string());
+                    any.iter().any(|wanted| equal(found, wanted)) || *found == json
                 }
                 wanted => equal(found, wanted),
             }
