@@ -81,15 +81,16 @@ fn page(judgements: &[Judgement], ink: Ink) -> String {
             text += &format!("{:MARGIN$}{}\n", "", evidence(judgement));
         }
         if let Some(note) = &judgement.note {
-            text += &format!("{:MARGIN$}{note}\n", "");
+            text += &format!("{:MARGIN$}{}\n", "", calm(note));
         }
         text.push('\n');
     }
-    let verdicts = [Verdict::Supported, Verdict::Refuted, Verdict::Inconclusive, Verdict::NotRun];
-    let counts = verdicts.map(|verdict| {
-        let count = judgements.iter().filter(|j| j.verdict == verdict).count();
-        format!("{count} {}", verdict.as_str())
-    });
+    let count = |verdict: Verdict| judgements.iter().filter(|j| j.verdict == verdict).count();
+    let mut verdicts =
+        vec![Verdict::Supported, Verdict::Refuted, Verdict::Inconclusive, Verdict::NotRun];
+    verdicts.extend((count(Verdict::NotJudged) > 0).then_some(Verdict::NotJudged));
+    let counts: Vec<String> =
+        verdicts.into_iter().map(|v| format!("{} {}", count(v), v.as_str())).collect();
     let noun = if judgements.len() == 1 { "claim" } else { "claims" };
     text + &format!("{} {noun}: {}\n", judgements.len(), counts.join(", "))
 }
@@ -101,6 +102,7 @@ fn verdict(verdict: Verdict, ink: Ink) -> String {
         Verdict::Refuted => ("x", 31),
         Verdict::Inconclusive => ("~", 33),
         Verdict::NotRun => (" ", 2),
+        Verdict::NotJudged => ("!", 33),
     };
     let padded = format!("{:MARGIN$}", format!("{mark} {}", verdict.as_str()));
     match ink {
@@ -120,7 +122,7 @@ fn effect(judgement: &Judgement) -> String {
         .interval
         .map(|[low, high]| format!(", 95 % interval {} to {}", scaled(low), scaled(high)))
         .unwrap_or_default();
-    format!("{} {effect}{unit}{step}{interval}", judgement.metric)
+    calm(&format!("{} {effect}{unit}{step}{interval}", judgement.metric)).into()
 }
 
 /// p before and after the correction, P(A > B), n; of flags, the pairs that differ.
@@ -163,6 +165,10 @@ mod tests {
             { "id": "c", "says": "Penalty falls", "metric": "penalty", "expect": "less",
               "along": "lambda", "verdict": "refuted", "n": 10, "effect": 0.5,
               "interval": null, "p": 0.01, "p_holm": 0.02, "superiority": 0.9, "note": null },
+            { "id": "e", "says": "It helps", "metric": "ood_acc", "expect": "greater",
+              "along": null, "verdict": "not_judged", "n": 0, "effect": null, "interval": null,
+              "p": null, "p_holm": null, "superiority": null,
+              "note": "the runs with method = \u{1b}[2Jerm differ in `lr`: name one value under `at`" },
         ]))
         .unwrap();
         insta::assert_snapshot!(page(&judgements, Ink::Plain));

@@ -1,9 +1,9 @@
 //! One thing that differs between two descriptions, in words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use dissim_api::{Code, PipelineSummary};
+use dissim_api::{Code, Params, PipelineSummary, StageSummary};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -274,31 +274,189 @@ fn input_changes(input: &str, old: &InputDescription, new: &InputDescription) ->
 }
 
 fn pipeline_changes(old: Option<&PipelineSummary>, new: Option<&PipelineSummary>) -> Vec<Change> {
-    let mut what = Vec::new();
     let (Some(old), Some(new)) = (old, new) else {
         let what = format!("{} what the kind reads", Edit::of(old, new).word());
         return vec![Change::Pipeline { what }];
     };
-    if old.name != new.name {
-        what.push(format!("name {} -> {}", old.name, new.name));
+    // Taken apart by name, so that a new field is not forgotten here.
+    let PipelineSummary { name, profile, stages, claims, tables } = new;
+    let mut what = Vec::new();
+    if old.name != *name {
+        what.push(format!("name {} -> {name}", old.name));
     }
-    if old.profile != new.profile {
+    if old.profile != *profile {
         let text = |p: &Option<String>| p.clone().unwrap_or_else(|| "(none)".to_owned());
-        what.push(format!("profile {} -> {}", text(&old.profile), text(&new.profile)));
+        what.push(format!("profile {} -> {}", text(&old.profile), text(profile)));
     }
-    let names: BTreeSet<&String> = old.stages.iter().chain(&new.stages).map(|s| &s.name).collect();
-    for name in names {
-        let find = |p: &PipelineSummary| p.stages.iter().find(|s| s.name == *name).cloned();
-        match (find(old), find(new)) {
-            (Some(was), Some(is)) if was.tasks != is.tasks => {
-                what.push(format!("stage {name}: {} -> {} tasks", was.tasks, is.tasks));
-            }
-            (Some(was), Some(is)) if was == is => {}
-            (was, is) => what.push(format!("stage {name} {}", Edit::of(was, is).word())),
-        }
-    }
-    if what.is_empty() {
-        what.push("stages in another order".to_owned());
+    what.extend(list_changes("stage", &stage_entries(&old.stages), &stage_entries(stages)));
+    what.extend(list_changes("claim", &entries(&old.claims, "id"), &entries(claims, "id")));
+    what.extend(list_changes("table", &entries(&old.tables, "name"), &entries(tables, "name")));
+    if what.is_empty() && old != new {
+        what.push("what the kind reads changed".to_owned());
     }
     what.into_iter().map(|what| Change::Pipeline { what }).collect()
+}
+
+/// The field of a stage that counts its tasks; no claim and no table has a field of that name.
+const TASKS: &str = "tasks";
+
+/// One entry of a list of the pipeline: how it is called, and its fields as text.
+struct Entry {
+    title: String,
+    fields: BTreeMap<String, String>,
+}
+
+fn stage_entries(stages: &[StageSummary]) -> Vec<Entry> {
+    let entry = |stage: &StageSummary| {
+        let StageSummary { name, kind, needs, tasks } = stage;
+        let fields = [
+            ("kind".to_owned(), kind.clone()),
+            ("needs".to_owned(), format!("[{}]", needs.join(", "))),
+            (TASKS.to_owned(), tasks.to_string()),
+        ];
+        Entry { title: name.clone(), fields: fields.into() }
+    };
+    stages.iter().map(entry).collect()
+}
+
+/// Claims or tables, each by the value of `key`.
+fn entries(list: &[Params], key: &str) -> Vec<Entry> {
+    let entry = |params: &Params| {
+        let name = params.get(key).and_then(Value::as_str).unwrap_or_default();
+        let mut fields = BTreeMap::new();
+        leaves("", &Value::Object(params.clone()), &mut fields);
+        Entry { title: format!("`{name}`"), fields }
+    };
+    list.iter().map(entry).collect()
+}
+
+/// The values of nested maps by their path: `compare.at.n_bg`.
+fn leaves(path: &str, value: &Value, to: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            for (name, value) in map {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                leaves(&path, value, to);
+            }
+        }
+        value => drop(to.insert(path.to_owned(), value.to_string())),
+    }
+}
+
+/// What was added, removed, or changed in a list whose entries have unique titles.
+fn list_changes(noun: &str, old: &[Entry], new: &[Entry]) -> Vec<String> {
+    let titles: BTreeSet<&String> = old.iter().chain(new).map(|entry| &entry.title).collect();
+    let mut what = Vec::new();
+    for title in titles {
+        let find = |list: &'_ [Entry]| list.iter().position(|entry| entry.title == *title);
+        match (find(old).map(|i| &old[i].fields), find(new).map(|i| &new[i].fields)) {
+            (Some(was), Some(is)) if was == is => {}
+            (Some(was), Some(is)) => {
+                let names: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+                let edits: Vec<String> = names
+                    .into_iter()
+                    .filter(|name| was.get(*name) != is.get(*name))
+                    .map(|name| match (was.get(name), is.get(name)) {
+                        (Some(was), Some(is)) if name == TASKS => format!("{was} -> {is} tasks"),
+                        (Some(was), Some(is)) => format!("{name} {was} -> {is}"),
+                        (was, is) => format!("{name} {}", Edit::of(was, is).word()),
+                    })
+                    .collect();
+                let changed = if noun == "stage" { "" } else { " changed" };
+                what.push(format!("{noun} {title}{changed}: {}", edits.join(", ")));
+            }
+            (was, is) => what.push(format!("{noun} {title} {}", Edit::of(was, is).word())),
+        }
+    }
+    let order = |list: &[Entry]| list.iter().map(|e| e.title.clone()).collect::<Vec<_>>();
+    if what.is_empty() && order(old) != order(new) {
+        what.push(format!("{noun}s in another order"));
+    }
+    what
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn params(value: Value) -> Params {
+        value.as_object().unwrap().clone()
+    }
+
+    fn summary() -> PipelineSummary {
+        let stage = |name: &str, needs: &[&str]| StageSummary {
+            name: name.into(),
+            kind: "command".into(),
+            needs: needs.iter().map(|n| (*n).to_owned()).collect(),
+            tasks: 3,
+        };
+        let claim = |id: &str| {
+            params(json!({ "id": id, "says": "it helps", "expect": "none", "margin": 1,
+                "compare": { "metric": "acc", "at": { "n": 4 } } }))
+        };
+        let table = |name: &str| params(json!({ "name": name, "rows": ["n"], "metrics": ["acc"] }));
+        PipelineSummary {
+            name: "x".into(),
+            profile: None,
+            stages: vec![stage("a", &[]), stage("b", &["a"])],
+            claims: vec![claim("c"), claim("d")],
+            tables: vec![table("t"), table("u")],
+        }
+    }
+
+    fn said(edit: impl Fn(&mut PipelineSummary)) -> String {
+        let (old, mut new) = (summary(), summary());
+        edit(&mut new);
+        let changes = pipeline_changes(Some(&old), Some(&new));
+        changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn every_field_of_the_pipeline_is_named() {
+        assert_eq!(said(|_| ()), "");
+        let edits: [fn(&mut PipelineSummary); 18] = [
+            |p| p.name = "y".into(),
+            |p| p.profile = Some("quick".into()),
+            |p| p.stages[1].kind = "train".into(),
+            |p| p.stages[1].needs.clear(),
+            |p| p.stages[1].tasks = 4,
+            |p| p.stages.truncate(1),
+            |p| p.stages[0].name = "z".into(),
+            |p| p.stages.reverse(),
+            |p| drop(p.claims[0].insert("margin".into(), json!(2))),
+            |p| drop(p.claims[0].insert("says".into(), json!("it\nhelps"))),
+            |p| drop(p.claims[1].remove("margin")),
+            |p| p.claims[1]["compare"]["at"] = json!({ "n": [4, 8], "lr": 0.1 }),
+            |p| drop(p.claims.remove(0)),
+            |p| p.claims.push(params(json!({ "id": "e" }))),
+            |p| p.claims.reverse(),
+            |p| p.tables[1]["rows"] = json!(["n", "lr"]),
+            |p| drop(p.tables.pop()),
+            |p| p.tables.reverse(),
+        ];
+        let said = edits.map(said).join("\n");
+        insta::assert_snapshot!(said, @r#"
+        pipeline: name x -> y
+        pipeline: profile (none) -> quick
+        pipeline: stage b: kind command -> train
+        pipeline: stage b: needs [a] -> []
+        pipeline: stage b: 3 -> 4 tasks
+        pipeline: stage b removed
+        pipeline: stage a removed
+        pipeline: stage z added
+        pipeline: stages in another order
+        pipeline: claim `c` changed: margin 1 -> 2
+        pipeline: claim `c` changed: says "it helps" -> "it\nhelps"
+        pipeline: claim `d` changed: margin removed
+        pipeline: claim `d` changed: compare.at.lr added, compare.at.n 4 -> [4,8]
+        pipeline: claim `c` removed
+        pipeline: claim `e` added
+        pipeline: claims in another order
+        pipeline: table `u` changed: rows ["n"] -> ["n","lr"]
+        pipeline: table `u` removed
+        pipeline: tables in another order
+        "#);
+    }
 }

@@ -99,6 +99,15 @@ async function charts(page) {
   await page.keyboard.press("Enter");
   check((await page.inputValue("#filter")).includes("n_bg="), "a mean leads to its runs");
   await page.fill("#filter", "");
+  // A training curve is one setting of a run: a mean has no more runs than there are seeds.
+  const curve = page.locator("#charts .chart").last(), seed = (await page.$$eval("#runs thead th", (h) => h.map((c) => c.textContent))).indexOf("seed");
+  const seeds = new Set(await cells(page, seed)).size, means = await curve.locator(".mean").all();
+  check(means.length > 0, "there are training curves");
+  for (const mean of means) {
+    const n = /n = (\d+)/.exec((await mean.getAttribute("aria-label")))?.[1];
+    check(Number(n) === seeds, `a training curve is a mean over ${n} runs of ${seeds} seeds`);
+  }
+  check(!(await page.locator("#curve option").allTextContents()).some((t) => ["tau", "λ", "lambda", "seed"].includes(t)), "a fact is offered as a curve");
 }
 
 // Tiles answer to the pointer and to the arrow keys; embeddings can be hidden, coloured otherwise and zoomed.

@@ -3,14 +3,17 @@
 //! | file | a row is |
 //! |---|---|
 //! | `runs.parquet`, `runs.csv` | a run: its facts, then its metrics |
+//! | `columns.json` | not a table: which columns of `runs.parquet` are factors, replicates, metrics |
 //! | `summary.parquet`, `summary.csv` | a group of runs that differ in nothing but their seed |
 //! | `summary.md` | the same, for people |
 //! | `per_class.parquet`, `confusion.parquet`, `epochs.parquet` | those of every run, with its facts |
 //! | `embeddings.parquet` | those of one run a group: the first seed that is alive |
 
+mod columns;
 mod markdown;
 mod summary;
 mod table;
+pub mod text;
 mod variant;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +25,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use table::{concat, read, write_csv, write_parquet};
+pub use columns::ColumnRoles;
+pub use table::write_csv;
+use table::{concat, read, write_parquet};
 
 /// The metrics of `metrics.parquet`; every other column is a fact of the run.
 pub const METRICS: [&str; 29] = [
@@ -57,8 +62,9 @@ pub const METRICS: [&str; 29] = [
     "embedding_rank",
 ];
 
-/// Facts that tell runs of one group apart, or say what others say: never grouped by.
-pub(crate) const REPEATS: [&str; 4] = ["seed", "data_seed", TASK, variant::VARIANT];
+/// Columns that tell runs of one group apart, or say what others say: never grouped by.
+pub(crate) const REPEATS: [&str; 4] =
+    [columns::REPLICATES[0], columns::REPLICATES[1], TASK, variant::VARIANT];
 
 /// The column that names the task behind a run.
 const TASK: &str = "task";
@@ -68,7 +74,8 @@ const TASK: &str = "task";
 #[serde(deny_unknown_fields)]
 pub struct AggregateParams {
     /// The facts that make a group; by default `n_bg`, `method`, `lambda` and every other fact in
-    /// which the runs differ, but for their seeds.
+    /// which the runs differ, but for their seeds. A group of runs that differ in another factor is
+    /// counted and not averaged.
     #[serde(default)]
     pub group_by: Vec<String>,
     /// Confidence of the intervals.
@@ -139,12 +146,15 @@ impl Stage for Aggregate {
         let runs = sorted(runs, &output)?;
         write_parquet(&runs, &output.join("runs.parquet"))?;
         write_csv(&runs, &output.join("runs.csv"))?;
+        let roles = ColumnRoles::of(&runs);
+        roles.write(&output)?;
         let groups = summary::group_columns(&runs, &params.group_by)?;
-        let summary = summary::summarise(&runs, &groups, params.confidence, &output)?;
+        let (summary, mixed) =
+            summary::summarise(&runs, &roles, &groups, params.confidence, &output)?;
         write_parquet(&summary, &output.join("summary.parquet"))?;
         write_csv(&summary, &output.join("summary.csv"))?;
         let path = output.join("summary.md");
-        let text = markdown::summary(&summary, &groups, params.confidence)
+        let text = markdown::summary(&summary, &groups, &mixed, params.confidence)
             .or_fail("cannot format", &path)?;
         std::fs::write(&path, text).or_fail("cannot write", &path)?;
         let shown = shown(&facts, &metrics, &groups);

@@ -1,14 +1,21 @@
 //! The summary as a table that people read: percent, one decimal, mean and half-width.
 
+use std::collections::BTreeSet;
+
+use dissim_statistics::share;
 use polars::prelude::*;
 
-/// The table in Markdown, with a note on what its numbers are.
+use crate::text;
+
+/// The table in Markdown, with a note on what its numbers are. `mixed` are the factors in which runs
+/// of one group differ.
 pub(crate) fn summary(
     table: &DataFrame,
     groups: &[String],
+    mixed: &BTreeSet<String>,
     confidence: f64,
 ) -> PolarsResult<String> {
-    let mut header: Vec<String> = groups.iter().map(|g| title(g).to_owned()).collect();
+    let mut header: Vec<String> = groups.iter().map(|g| text::markdown(title(g))).collect();
     header
         .extend(["runs", "ID %", "OOD %", "OOD %, alive", "dead", "similarity"].map(str::to_owned));
     let mut rows = vec![header];
@@ -29,17 +36,26 @@ pub(crate) fn summary(
             cells.push(shown(&table.column(group)?.get(row)?));
         }
         let n = number("n", row)?.unwrap_or_default();
+        let dead = |dead: f64| share::in_words(dead as usize, n as usize, confidence);
         cells.push(format!("{n:.0}"));
         cells.push(interval("id_acc", row, 100.0, 1)?);
         cells.push(interval("ood_acc", row, 100.0, 1)?);
         cells.push(interval("ood_acc_alive", row, 100.0, 1)?);
-        cells.push(format!("{:.0} of {n:.0}", number("dead", row)?.unwrap_or_default()));
+        cells.push(number("dead", row)?.map_or("-".into(), dead));
         cells.push(interval("same_group_similarity", row, 1.0, 3)?);
         rows.push(cells);
     }
+    let left_out = match mixed.is_empty() {
+        true => String::new(),
+        false => format!(
+            " Left empty where runs of several settings met, which differ in {}: name them under `group_by`.",
+            mixed.iter().map(|name| text::markdown(name)).collect::<Vec<_>>().join(", ")
+        ),
+    };
     let note = format!(
-        "Mean ± half of the {:.0} % interval (Student's t over seeds). A run is dead below 20 % on the ID test; \
-         OOD is over all runs, then over the alive ones. Similarity: mean cosine of pairs with one label and one background.\n",
+        "Mean ± half of the {:.0} % interval (Student's t over seeds). A run is dead below 20 % on the ID test: \
+         a count with Wilson's interval. OOD is over all runs, then over the alive ones. \
+         Similarity: mean cosine of pairs with one label and one background.{left_out}\n",
         confidence * 100.0
     );
     Ok(lines(&rows) + "\n" + &note)
@@ -56,9 +72,9 @@ fn title(fact: &str) -> &str {
 fn shown(value: &AnyValue<'_>) -> String {
     match value {
         AnyValue::Null => "-".to_owned(),
-        AnyValue::String(text) => (*text).replace('|', "\\|"),
+        AnyValue::String(words) => text::markdown(words),
         AnyValue::Float64(number) => format!("{number}"),
-        other => other.to_string(),
+        other => text::markdown(&other.to_string()),
     }
 }
 

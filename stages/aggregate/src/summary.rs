@@ -1,12 +1,13 @@
 //! Runs by group: n, mean, deviation, interval, dead share.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use dissim_api::{IoContext, StageError};
 use dissim_statistics::{Interval, share, student};
 use polars::prelude::*;
 
-use crate::{METRICS, REPEATS, variant};
+use crate::{ColumnRoles, METRICS, REPEATS, TASK, columns, variant};
 
 /// The facts that always make a group where they are there: the study's own axes, first.
 const ALWAYS: [&str; 3] = ["n_bg", "method", "lambda"];
@@ -62,25 +63,34 @@ pub(crate) fn group_columns(runs: &DataFrame, given: &[String]) -> Result<Vec<St
     Ok(always.chain(others.filter(varies)).map(str::to_owned).collect())
 }
 
-/// One row a group, in the order of the runs.
+/// One row per group, in the order of the runs, and the factors in which runs of one group differ
+/// although they are no group columns. The statistics of such a group are null.
 ///
 /// # Errors
-/// When polars cannot group them.
+/// Returns an error if polars cannot group the runs.
 pub(crate) fn summarise(
     runs: &DataFrame,
+    roles: &ColumnRoles,
     groups: &[String],
     confidence: f64,
     path: &Path,
-) -> Result<DataFrame, StageError> {
-    build(runs, groups, confidence).or_fail("cannot summarise runs", path)
+) -> Result<(DataFrame, BTreeSet<String>), StageError> {
+    build(runs, roles, groups, confidence).or_fail("cannot summarise runs", path)
 }
 
-fn build(runs: &DataFrame, groups: &[String], confidence: f64) -> PolarsResult<DataFrame> {
+fn build(
+    runs: &DataFrame,
+    roles: &ColumnRoles,
+    groups: &[String],
+    confidence: f64,
+) -> PolarsResult<(DataFrame, BTreeSet<String>)> {
     let keys: Vec<Expr> = groups.iter().map(|g| col(g.as_str())).collect();
     let metrics: Vec<&str> = SUMMARISED.into_iter().filter(|m| runs.column(m).is_ok()).collect();
     // Values by group, as lists: each statistic is then a function of a few numbers.
     let mut lists: Vec<Expr> = metrics.iter().map(|m| col(*m).cast(DataType::Float64)).collect();
     lists.push(col("dead").cast(DataType::Float64));
+    lists.push(col(ROW).cast(DataType::Float64));
+    let runs = runs.with_row_index(ROW.into(), None)?;
     let grouped = if keys.is_empty() {
         runs.clone()
             .lazy()
@@ -96,9 +106,19 @@ fn build(runs: &DataFrame, groups: &[String], confidence: f64) -> PolarsResult<D
     let height = grouped.height();
     let mut columns: Vec<Column> =
         groups.iter().map(|g| grouped.column(g).cloned()).collect::<PolarsResult<_>>()?;
+    let members: Vec<Vec<usize>> = (0..height)
+        .map(|r| Ok(values(ROW, r)?.into_iter().flatten().map(|row| row as usize).collect()))
+        .collect::<PolarsResult<_>>()?;
+    let mixtures = mixtures(&runs, roles, &members);
+    // A group that is a mixture has a count of runs and no statistics.
+    let values = |name: &str, row: usize| match mixtures[row].is_empty() {
+        true => values(name, row),
+        false => Ok(Vec::new()),
+    };
     let dead: Vec<Vec<Option<f64>>> =
         (0..height).map(|r| values("dead", r)).collect::<PolarsResult<_>>()?;
-    columns.push(Column::new("n".into(), dead.iter().map(|d| d.len() as i64).collect::<Vec<_>>()));
+    let n: Vec<i64> = members.iter().map(|m| m.len() as i64).collect();
+    columns.push(Column::new("n".into(), n));
     for metric in &metrics {
         let all: Vec<_> = (0..height).map(|r| values(metric, r)).collect::<PolarsResult<_>>()?;
         columns.extend(statistics(metric, &all, confidence));
@@ -117,7 +137,40 @@ fn build(runs: &DataFrame, groups: &[String], confidence: f64) -> PolarsResult<D
         }
     }
     columns.extend(dead_columns(&dead, confidence));
-    DataFrame::new(height, columns)
+    Ok((DataFrame::new(height, columns)?, mixtures.into_iter().flatten().collect()))
+}
+
+/// The column that holds the row of a run while runs are grouped.
+const ROW: &str = "\u{0}row";
+
+/// Of each group the columns in which its runs differ although runs that are averaged may not.
+fn mixtures(runs: &DataFrame, roles: &ColumnRoles, groups: &[Vec<usize>]) -> Vec<BTreeSet<String>> {
+    let columns: BTreeMap<&str, Vec<Option<String>>> = roles
+        .factors
+        .iter()
+        .chain(&roles.replicates)
+        .map(|name| (name.as_str(), variant::texts(runs, name)))
+        .collect();
+    let differ = |name: &str, a: usize, b: usize| columns[name][a] != columns[name][b];
+    let of = |members: &Vec<usize>| -> BTreeSet<String> {
+        let first = members.first().copied().unwrap_or_default();
+        let differs = |name: &&String| members.iter().any(|&row| differ(name, first, row));
+        let factors: BTreeSet<String> = roles.factors.iter().filter(differs).cloned().collect();
+        if !factors.is_empty() {
+            return factors;
+        }
+        // Several runs of one seed: by another seed of the data, or by nothing that the table has.
+        let seeds = variant::texts(runs, columns::REPLICATES[0]);
+        let mut seen: BTreeMap<&Option<String>, usize> = BTreeMap::new();
+        for &row in members {
+            if let Some(other) = seen.insert(&seeds[row], row) {
+                let found = roles.replicates.iter().find(|name| differ(name, row, other));
+                return [found.cloned().unwrap_or_else(|| TASK.to_owned())].into();
+            }
+        }
+        BTreeSet::new()
+    };
+    groups.iter().map(of).collect()
 }
 
 /// Mean, deviation, interval and range of a metric, one value a group.
@@ -148,8 +201,9 @@ fn dead_columns(groups: &[Vec<Option<f64>>], confidence: f64) -> Vec<Column> {
     let count = |g: &Vec<Option<f64>>| g.iter().filter(|d| **d == Some(1.0)).count();
     let wilson = |g: &Vec<Option<f64>>| share::wilson(count(g), g.len(), confidence);
     let share = |g: &Vec<Option<f64>>| (!g.is_empty()).then(|| count(g) as f64 / g.len() as f64);
+    let known = |g: &Vec<Option<f64>>| (!g.is_empty()).then(|| count(g) as i64);
     vec![
-        Column::new("dead".into(), groups.iter().map(|g| count(g) as i64).collect::<Vec<_>>()),
+        Column::new("dead".into(), groups.iter().map(known).collect::<Vec<_>>()),
         Column::new("dead_share".into(), groups.iter().map(share).collect::<Vec<_>>()),
         Column::new(
             "dead_low".into(),

@@ -6,6 +6,8 @@ use std::path::Path;
 use dissim_api::{IoContext, StageError};
 use polars::prelude::*;
 
+use crate::text;
+
 /// Reads a Parquet file.
 ///
 /// # Errors
@@ -66,11 +68,38 @@ pub(crate) fn write_parquet(table: &DataFrame, path: &Path) -> Result<(), StageE
     Ok(())
 }
 
-/// Writes a CSV file; null is empty.
+/// Writes a CSV file; null is empty, and no text in it is a formula.
 ///
 /// # Errors
-/// When it cannot be written.
-pub(crate) fn write_csv(table: &DataFrame, path: &Path) -> Result<(), StageError> {
+/// Returns an error if the file cannot be written.
+pub fn write_csv(table: &DataFrame, path: &Path) -> Result<(), StageError> {
+    let mut table = without_formulas(table).or_fail("cannot format", path)?;
     let mut file = File::create(path).or_fail("cannot write", path)?;
-    CsvWriter::new(&mut file).finish(&mut table.clone()).or_fail("cannot write", path)
+    CsvWriter::new(&mut file).finish(&mut table).or_fail("cannot write", path)
+}
+
+fn without_formulas(table: &DataFrame) -> PolarsResult<DataFrame> {
+    let column = |column: &Column| -> PolarsResult<Column> {
+        let name = text::csv(column.name()).into_owned();
+        let Ok(values) = column.str() else { return Ok(column.clone().with_name(name.into())) };
+        let values = values.iter().map(|value| value.map(|v| text::csv(v).into_owned()));
+        Ok(Column::new(name.into(), values.collect::<Vec<_>>()))
+    };
+    let columns = table.columns().iter().map(column).collect::<PolarsResult<Vec<_>>>()?;
+    DataFrame::new(table.height(), columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_holds_no_formula() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.csv");
+        let table = df!("=name" => [Some("=1+1"), Some("-0.5"), None], "x" => [-1.5, 2.0, 3.0]);
+        write_csv(&table.unwrap(), &path).unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!(text, "'=name,x\n'=1+1,-1.5\n-0.5,2.0\n,3.0\n");
+    }
 }

@@ -166,8 +166,40 @@ fn groups_of_ones_own_and_mistakes_in_them() {
     result.unwrap();
     let table = read(&folder.path().join("out/summary.parquet")).unwrap();
     assert_eq!((table.height(), table.column("n").unwrap().i64().unwrap().get(0)), (1, Some(5)));
+    // Two methods in one group: counted, and not averaged.
+    let empty = |name: &str| table.column(name).unwrap().null_count() == 1;
+    assert!(["ood_acc_mean", "ood_acc_alive_mean", "dead", "dead_share"].into_iter().all(empty));
+    let text = fs::read_to_string(folder.path().join("out/summary.md")).unwrap();
+    let note = "which differ in lambda, method: name them under `group_by`.\n";
+    assert!(text.contains("|   8 |    5 |") && text.ends_with(note), "{text}");
     let error = aggregated(json!({ "group_by": ["ood_acc"] })).1.unwrap_err();
     insta::assert_snapshot!(error.to_string());
     let error = Aggregate.resolve(json!({ "confidence": 1 }).as_object().unwrap()).unwrap_err();
     insta::assert_snapshot!(error[0].message);
+}
+
+/// Five seeds of one learning rate and five of another, which the user groups by the method alone.
+#[test]
+fn group_of_two_learning_rates_is_not_averaged() {
+    let runs = |lr: Vec<f64>| {
+        let n = lr.len();
+        df!("method" => vec!["erm"; n], "lr" => lr, "seed" => (0..n as i64).collect::<Vec<_>>(),
+            "ood_acc" => vec![0.5; n], "dead" => vec![false; n])
+        .unwrap()
+    };
+    let means = |runs: &DataFrame, groups: &[&str]| {
+        let groups: Vec<String> = groups.iter().map(|g| (*g).to_owned()).collect();
+        let roles = ColumnRoles::of(runs);
+        let (table, mixed) =
+            summary::summarise(runs, &roles, &groups, 0.95, Path::new("x")).unwrap();
+        let means = table.column("ood_acc_mean").unwrap().f64().unwrap().to_vec();
+        (means, mixed.into_iter().collect::<Vec<_>>())
+    };
+    let (one, two) = (runs(vec![0.1; 4]), runs(vec![0.1, 0.1, 0.2, 0.2]));
+    assert_eq!(means(&one, &["method"]), (vec![Some(0.5)], vec![]));
+    assert_eq!(means(&two, &["method"]), (vec![None], vec!["lr".to_owned()]));
+    assert_eq!(means(&two, &["method", "lr"]), (vec![Some(0.5); 2], vec![]));
+    let mut twice = one.clone();
+    twice.with_column(Column::new("seed".into(), [0i64, 1, 1, 2])).unwrap();
+    assert_eq!(means(&twice, &["method"]), (vec![None], vec!["task".to_owned()]));
 }

@@ -81,8 +81,8 @@ fn fill(runs: &mut DataFrame, fact: &str, applies: impl Fn(usize) -> bool) -> Po
     runs.with_column(column).map(|_| ())
 }
 
-/// A column as text; none everywhere where there is no such column.
-fn texts(runs: &DataFrame, fact: &str) -> Vec<Option<String>> {
+/// A column as text; `None` in every row if there is no such column.
+pub(crate) fn texts(runs: &DataFrame, fact: &str) -> Vec<Option<String>> {
     let text = |value: AnyValue<'_>| match value {
         AnyValue::Null => None,
         AnyValue::String(text) => Some(text.to_owned()),

@@ -5,13 +5,13 @@
 //! setting has the better mean, the p is that of the best other one, times the number of others
 //! (Bonferroni), since it was picked among them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dissim_statistics::{mean, sign_flip};
 use serde_json::Value;
 
-use crate::judge::Found;
-use crate::runs::{self, Row, Selection};
+use crate::judge::{Found, Unjudged, agree};
+use crate::runs::{self, Row, RunTable, Selection, Side};
 use crate::{Best, Expect};
 
 /// One of the other settings, with the differences of the claimed one to it.
@@ -23,20 +23,23 @@ struct Other {
 /// The differences to the other setting that decides, and the p of the claim.
 ///
 /// # Errors
-/// In words, when the runs are not there or a setting is not one.
-pub(crate) fn found(best: &Best, expect: Expect, rows: &[Row]) -> Result<Found, String> {
-    let own = column(best, &best.is, rows)?;
-    if own.is_empty() {
-        return Err(format!("no run has {}", runs::words(&joined(best, &best.is))));
+/// Returns the reason if the runs are not there, or if they are of several settings.
+pub(crate) fn found(best: &Best, expect: Expect, table: &RunTable) -> Result<Found, Unjudged> {
+    let own = column(best, &best.is, table)?;
+    if own.values.is_empty() {
+        let missing = format!("no run has {}", runs::words(&joined(best, &best.is)));
+        return Err(Unjudged::NotRun(missing));
     }
+    let named: BTreeSet<&String> = best.of.keys().chain(best.is.keys()).collect();
     let mut others = Vec::new();
-    for setting in settings(best, rows) {
+    for setting in settings(best, table.rows()) {
         if setting_is(&setting, &best.is) {
             continue;
         }
-        let column = column(best, &setting, rows)?;
+        let column = column(best, &setting, table)?;
+        agree(table, &best.paired_by, [&own, &column], &named)?;
         let differences: Vec<f64> =
-            own.iter().filter_map(|(pair, a)| Some(a - column.get(pair)?)).collect();
+            own.values.iter().filter_map(|(pair, a)| Some(a - column.values.get(pair)?)).collect();
         if !differences.is_empty() {
             others.push(Other { setting, differences });
         }
@@ -44,7 +47,8 @@ pub(crate) fn found(best: &Best, expect: Expect, rows: &[Row]) -> Result<Found, 
     let sign = if expect == Expect::Less { -1.0 } else { 1.0 };
     let lead = |o: &Other| sign * mean(&o.differences);
     let Some(next) = others.iter().min_by(|a, b| lead(a).total_cmp(&lead(b))) else {
-        return Err(format!("nothing else was run to set {} against", runs::words(&best.is)));
+        let missing = format!("nothing else was run to set {} against", runs::words(&best.is));
+        return Err(Unjudged::NotRun(missing));
     };
     let p = |o: &Other| sign_flip::p_value(&o.differences);
     let (word, p) = if lead(next) > 0.0 {
@@ -80,8 +84,9 @@ fn joined(best: &Best, setting: &Selection) -> Selection {
     selection
 }
 
-fn column(best: &Best, setting: &Selection, rows: &[Row]) -> Result<BTreeMap<String, f64>, String> {
-    runs::by_pair(rows, &joined(best, setting), &best.paired_by, &best.metric)
+fn column<'a>(best: &Best, setting: &Selection, table: &'a RunTable) -> Result<Side<'a>, Unjudged> {
+    let selection = joined(best, setting);
+    table.by_pair(&selection, &best.paired_by, &best.metric).map_err(Unjudged::Mixed)
 }
 
 #[cfg(test)]
@@ -91,7 +96,7 @@ mod tests {
     use serde_json::json;
 
     /// Accuracy peaks at (1.25, 0.001); `noise` moves the others from seed to seed.
-    fn rows(seeds: u64, noise: f64) -> Vec<Row> {
+    fn rows(seeds: u64, noise: f64) -> RunTable {
         let mut rows = Vec::new();
         for seed in 0..seeds {
             for (lambda, a) in [(0.5, 0.5), (1.25, 0.6), (2.0, 0.55)] {
@@ -103,7 +108,12 @@ mod tests {
                 }
             }
         }
-        rows
+        table(rows)
+    }
+
+    fn table(rows: Vec<Row>) -> RunTable {
+        let factors = ["method", "lambda", "tau", "lr"].map(str::to_owned);
+        RunTable::new(rows, factors.into(), ["seed".to_owned()].into())
     }
 
     fn claim(lambda: f64, tau: f64) -> Claim {
@@ -142,15 +152,39 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said() {
-        let said = |claim: Claim, rows: &[Row]| judge(&[claim], rows)[0].note.clone().unwrap();
+        let said = |claim: Claim, rows: &RunTable| judge(&[claim], rows)[0].note.clone().unwrap();
         insta::assert_snapshot!(
             said(claim(1.25, 0.1), &rows(3, 0.0)),
             @"no run has lambda = 1.25, method = dissimilarity, tau = 0.1"
         );
-        let alone: Vec<Row> = rows(3, 0.0).into_iter().step_by(6).collect();
+        let alone = table(rows(3, 0.0).rows().iter().step_by(6).cloned().collect());
         insta::assert_snapshot!(
             said(claim(0.5, 0.001), &alone),
             @"nothing else was run to set lambda = 0.5, tau = 0.001 against"
+        );
+    }
+
+    #[test]
+    fn other_setting_that_is_a_mixture_is_not_judged() {
+        let mut runs = rows(10, 0.001).rows().to_vec();
+        for (i, run) in runs.iter_mut().enumerate() {
+            run.insert("lr".to_owned(), json!(if i == 1 { 0.01 } else { 0.001 }));
+        }
+        let found = &judge(&[claim(1.25, 0.001)], &table(runs.clone()))[0];
+        assert_eq!((found.verdict, found.effect), (Verdict::NotJudged, None));
+        insta::assert_snapshot!(
+            found.note.as_deref().unwrap(),
+            @"the runs with lambda = 0.5, method = dissimilarity, tau = 0.01 differ in `lr`: name one value under `at`"
+        );
+        // Every other setting is one, but of another learning rate than the claimed one.
+        for run in &mut runs {
+            let own = run["lambda"] == json!(1.25) && run["tau"] == json!(0.001);
+            run.insert("lr".to_owned(), json!(if own { 0.01 } else { 0.001 }));
+        }
+        let found = &judge(&[claim(1.25, 0.001)], &table(runs))[0];
+        insta::assert_snapshot!(
+            found.note.as_deref().unwrap(),
+            @"the runs that are compared differ in `lr`, which the claim does not name"
         );
     }
 }

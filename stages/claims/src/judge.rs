@@ -1,12 +1,12 @@
 //! From claims and runs to verdicts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dissim_statistics::{Interval, bootstrap, holm, mean, paired, share, sign_flip};
 use serde::{Deserialize, Serialize};
 
 use crate::best;
-use crate::runs::{self, Row};
+use crate::runs::{self, RunTable, Side};
 use crate::{Claim, Compare, Expect, Trend};
 
 /// The level at which a claim counts as significant, after Holm's correction.
@@ -26,6 +26,8 @@ pub enum Verdict {
     Inconclusive,
     /// The runs it speaks of are not there.
     NotRun,
+    /// The runs it speaks of are of several settings, and the claim does not say which it means.
+    NotJudged,
 }
 
 impl Verdict {
@@ -37,6 +39,7 @@ impl Verdict {
             Self::Refuted => "refuted",
             Self::Inconclusive => "inconclusive",
             Self::NotRun => "not measured",
+            Self::NotJudged => "not judged",
         }
     }
 }
@@ -96,6 +99,15 @@ pub(crate) struct Found {
     pub about: Option<String>,
 }
 
+/// Why a claim has no effect.
+#[derive(Debug)]
+pub(crate) enum Unjudged {
+    /// Runs are missing.
+    NotRun(String),
+    /// The runs are of several settings.
+    Mixed(String),
+}
+
 impl From<Vec<f64>> for Found {
     fn from(values: Vec<f64>) -> Self {
         Self { values, p: None, about: None }
@@ -112,8 +124,8 @@ impl Judgement {
 
 /// Judges all claims of a study against its runs.
 #[must_use]
-pub fn judge(claims: &[Claim], rows: &[Row]) -> Vec<Judgement> {
-    let mut judgements: Vec<Judgement> = claims.iter().map(|claim| measure(claim, rows)).collect();
+pub fn judge(claims: &[Claim], table: &RunTable) -> Vec<Judgement> {
+    let mut judgements: Vec<Judgement> = claims.iter().map(|claim| measure(claim, table)).collect();
     correct(&mut judgements);
     for (claim, judgement) in claims.iter().zip(&mut judgements) {
         if judgement.effect.is_some() {
@@ -124,12 +136,15 @@ pub fn judge(claims: &[Claim], rows: &[Row]) -> Vec<Judgement> {
 }
 
 /// Effect, interval and uncorrected p of one claim.
-fn measure(claim: &Claim, rows: &[Row]) -> Judgement {
+fn measure(claim: &Claim, table: &RunTable) -> Judgement {
     let (metric, found) = match (&claim.compare, &claim.trend, &claim.best) {
-        (Some(compare), ..) => (&compare.metric, differences(compare, rows).map(Found::from)),
-        (_, Some(trend), _) => (&trend.metric, slopes(trend, rows).map(Found::from)),
-        (.., Some(best)) => (&best.metric, best::found(best, claim.expect, rows)),
-        (None, None, None) => (&claim.id, Err("it says nothing that runs could show".to_owned())),
+        (Some(compare), ..) => (&compare.metric, differences(compare, table).map(Found::from)),
+        (_, Some(trend), _) => (&trend.metric, slopes(trend, table).map(Found::from)),
+        (.., Some(best)) => (&best.metric, best::found(best, claim.expect, table)),
+        (None, None, None) => {
+            let nothing = "it says nothing that runs could show".to_owned();
+            (&claim.id, Err(Unjudged::NotRun(nothing)))
+        }
     };
     let mut judgement = Judgement {
         id: claim.id.clone(),
@@ -148,7 +163,11 @@ fn measure(claim: &Claim, rows: &[Row]) -> Judgement {
         note: None,
     };
     match found {
-        Err(note) => judgement.note = Some(note),
+        Err(Unjudged::NotRun(note)) => judgement.note = Some(note),
+        Err(Unjudged::Mixed(note)) => {
+            judgement.verdict = Verdict::NotJudged;
+            judgement.note = Some(note);
+        }
         Ok(Found { values, p, about }) => {
             judgement.note = about;
             judgement.n = values.len();
@@ -160,7 +179,7 @@ fn measure(claim: &Claim, rows: &[Row]) -> Judgement {
             if claim.expect != Expect::None {
                 judgement.p = Some(p.unwrap_or_else(|| sign_flip::p_value(&values)));
             }
-            if claim.compare.as_ref().is_some_and(|c| is_flag(&c.metric, rows)) {
+            if claim.compare.as_ref().is_some_and(|c| is_flag(&c.metric, table)) {
                 let only = |sign: f64| values.iter().filter(|v| **v == sign).count();
                 let (only_a, only_b) = (only(1.0), only(-1.0));
                 judgement.mcnemar =
@@ -172,47 +191,83 @@ fn measure(claim: &Claim, rows: &[Row]) -> Judgement {
 }
 
 /// Whether a metric is yes or no.
-fn is_flag(metric: &str, rows: &[Row]) -> bool {
-    rows.iter().any(|row| row.get(metric).is_some_and(serde_json::Value::is_boolean))
+fn is_flag(metric: &str, table: &RunTable) -> bool {
+    table.rows().iter().any(|row| row.get(metric).is_some_and(serde_json::Value::is_boolean))
 }
 
 /// a - b for every pair that has both.
-fn differences(compare: &Compare, rows: &[Row]) -> Result<Vec<f64>, String> {
+fn differences(compare: &Compare, table: &RunTable) -> Result<Vec<f64>, Unjudged> {
     let side = |own: &runs::Selection| {
         let mut selection = compare.at.clone();
         selection.extend(own.clone());
-        let found = runs::by_pair(rows, &selection, &compare.paired_by, &compare.metric)?;
-        if found.is_empty() {
-            return Err(format!("no run has {}", runs::words(&selection)));
+        let found = table
+            .by_pair(&selection, &compare.paired_by, &compare.metric)
+            .map_err(Unjudged::Mixed)?;
+        if found.values.is_empty() {
+            return Err(Unjudged::NotRun(format!("no run has {}", runs::words(&selection))));
         }
         Ok(found)
     };
     let (a, b) = (side(&compare.a)?, side(&compare.b)?);
-    let both: Vec<f64> = a.iter().filter_map(|(pair, a)| Some(a - b.get(pair)?)).collect();
+    let named = [&compare.at, &compare.a, &compare.b].into_iter().flat_map(BTreeMap::keys);
+    agree(table, &compare.paired_by, [&a, &b], &named.collect())?;
+    let both: Vec<f64> =
+        a.values.iter().filter_map(|(pair, a)| Some(a - b.values.get(pair)?)).collect();
     if both.is_empty() {
-        return Err(format!("no {} has runs on both sides", compare.paired_by));
+        let missing = format!("no {} has runs on both sides", compare.paired_by);
+        return Err(Unjudged::NotRun(missing));
     }
     Ok(both)
 }
 
+/// Checks that two sides differ in nothing but what the claim names.
+///
+/// # Errors
+/// Returns the factors in which they differ besides.
+pub(crate) fn agree(
+    table: &RunTable,
+    paired_by: &str,
+    [a, b]: [&Side<'_>; 2],
+    named: &BTreeSet<&String>,
+) -> Result<(), Unjudged> {
+    let Some(runs) = a.run.zip(b.run) else { return Ok(()) };
+    let differ = table.disagreement(paired_by, runs, named);
+    if differ.is_empty() {
+        return Ok(());
+    }
+    let which = runs::quoted(&differ);
+    Err(Unjudged::Mixed(format!(
+        "the runs that are compared differ in {which}, which the claim does not name"
+    )))
+}
+
 /// The least-squares slope of the metric against the rank of the axis' values, for every pair key
 /// that has a run at each of them.
-fn slopes(trend: &Trend, rows: &[Row]) -> Result<Vec<f64>, String> {
+fn slopes(trend: &Trend, table: &RunTable) -> Result<Vec<f64>, Unjudged> {
     let mut axis = BTreeMap::new();
     let over = std::slice::from_ref(&trend.over);
-    for row in rows.iter().filter(|row| runs::matches_naming(row, &trend.at, over)) {
+    for row in table.rows().iter().filter(|row| runs::matches_naming(row, &trend.at, over)) {
         if let Some(value) = row.get(&trend.over).filter(|v| !v.is_null()) {
             axis.entry(runs::key(value)).or_insert_with(|| value.clone());
         }
     }
     if axis.len() < 2 {
-        return Err(format!("fewer than two values of {} were run", trend.over));
+        let missing = format!("fewer than two values of {} were run", trend.over);
+        return Err(Unjudged::NotRun(missing));
     }
+    let named: BTreeSet<&String> = trend.at.keys().chain([&trend.over]).collect();
+    let mut sides: Vec<Side<'_>> = Vec::new();
     let mut columns = Vec::new();
     for value in axis.into_values() {
         let mut selection = trend.at.clone();
         selection.insert(trend.over.clone(), value);
-        let mut column = runs::by_pair(rows, &selection, &trend.paired_by, &trend.metric)?;
+        let side =
+            table.by_pair(&selection, &trend.paired_by, &trend.metric).map_err(Unjudged::Mixed)?;
+        for other in &sides {
+            agree(table, &trend.paired_by, [other, &side], &named)?;
+        }
+        let mut column = side.values.clone();
+        sides.push(side);
         if trend.spread {
             let centre = median(column.values().copied().collect());
             column.values_mut().for_each(|v| *v = (*v - centre).abs());
@@ -224,7 +279,8 @@ fn slopes(trend: &Trend, rows: &[Row]) -> Result<Vec<f64>, String> {
     });
     let slopes: Vec<f64> = whole.map(|y| slope(&y)).collect();
     if slopes.is_empty() {
-        return Err(format!("no {} has a run at every {}", trend.paired_by, trend.over));
+        let missing = format!("no {} has a run at every {}", trend.paired_by, trend.over);
+        return Err(Unjudged::NotRun(missing));
     }
     Ok(slopes)
 }
@@ -299,6 +355,8 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    use crate::Row;
+
     fn row(method: &str, lambda: Value, seed: u64, ood: f64, dead: bool) -> Row {
         let Value::Object(map) = json!({
             "method": method, "lambda": lambda, "n_bg": 8, "seed": seed, "ood_acc": ood, "dead": dead,
@@ -308,7 +366,12 @@ mod tests {
         map.into_iter().collect()
     }
 
-    fn rows(seeds: u64) -> Vec<Row> {
+    fn table(rows: Vec<Row>) -> RunTable {
+        let factors = ["method", "lambda", "n_bg", "lr"].map(str::to_owned);
+        RunTable::new(rows, factors.into(), ["seed".to_owned()].into())
+    }
+
+    fn rows(seeds: u64) -> RunTable {
         let mut rows = Vec::new();
         for seed in 0..seeds {
             let wobble = (seed as f64 * 1.7).sin() * 0.03;
@@ -319,7 +382,7 @@ mod tests {
                 rows.push(row("dissimilarity", json!(lambda), seed, ood, dead));
             }
         }
-        rows
+        table(rows)
     }
 
     fn claim(yaml: Value) -> Claim {
@@ -400,7 +463,7 @@ mod tests {
 
     #[test]
     fn what_was_not_run_is_not_judged() {
-        let found = &judge(&[helps("greater")], &[])[0];
+        let found = &judge(&[helps("greater")], &table(Vec::new()))[0];
         assert_eq!(found.verdict, Verdict::NotRun);
         insta::assert_snapshot!(
             found.note.as_deref().unwrap(),
@@ -410,8 +473,57 @@ mod tests {
         wide.compare.as_mut().unwrap().a.remove("lambda");
         insta::assert_snapshot!(
             judge(&[wide], &rows(2))[0].note.as_deref().unwrap(),
-            @"two runs match for seed 0; they differ in `lambda`: name one under `at`"
+            @"the runs with method = dissimilarity, n_bg = 8 differ in `lambda`: name one value under `at`"
         );
+    }
+
+    /// Half of the runs of each side have another learning rate: of other seeds, so that no seed
+    /// occurs twice.
+    #[test]
+    fn claim_over_two_learning_rates_is_not_judged() {
+        let mut runs = rows(10).rows().to_vec();
+        for run in &mut runs {
+            let low = run["seed"].as_u64() < Some(5);
+            run.insert("lr".to_owned(), json!(if low { 0.001 } else { 0.01 }));
+        }
+        let found = &judge(&[helps("greater")], &table(runs.clone()))[0];
+        assert_eq!((found.verdict, found.n, found.effect), (Verdict::NotJudged, 0, None));
+        insta::assert_snapshot!(
+            found.note.as_deref().unwrap(),
+            @"the runs with lambda = 1.25, method = dissimilarity, n_bg = 8 differ in `lr`: name one value under `at`"
+        );
+        // Named, it is judged over the runs that have it.
+        let mut one = helps("greater");
+        one.compare.as_mut().unwrap().at.insert("lr".to_owned(), json!(0.001));
+        let found = &judge(&[one], &table(runs.clone()))[0];
+        assert_eq!((found.n, found.effect.is_some()), (5, true));
+        // A list selects runs of both, and does not say that they may be averaged.
+        let mut both = helps("greater");
+        both.compare.as_mut().unwrap().at.insert("lr".to_owned(), json!([0.001, 0.01]));
+        assert_eq!(judge(&[both], &table(runs.clone()))[0].verdict, Verdict::NotJudged);
+        // One side each: every side is of one setting, and the comparison is confounded.
+        for run in &mut runs {
+            let erm = run["method"] == json!("erm");
+            run.insert("lr".to_owned(), json!(if erm { 0.001 } else { 0.01 }));
+        }
+        let found = &judge(&[helps("greater")], &table(runs))[0];
+        assert_eq!(found.verdict, Verdict::NotJudged);
+        insta::assert_snapshot!(
+            found.note.as_deref().unwrap(),
+            @"the runs that are compared differ in `lr`, which the claim does not name"
+        );
+    }
+
+    #[test]
+    fn trend_over_two_learning_rates_is_not_judged() {
+        let mut runs = rows(16).rows().to_vec();
+        for run in &mut runs {
+            let high = run["lambda"] == json!(5.0);
+            run.insert("lr".to_owned(), json!(if high { 0.01 } else { 0.001 }));
+        }
+        let trend = claim(json!({ "id": "t", "says": "rises", "expect": "greater",
+            "trend": { "metric": "dead", "over": "lambda", "at": { "method": "dissimilarity" } } }));
+        assert_eq!(judge(&[trend], &table(runs))[0].verdict, Verdict::NotJudged);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Finding the runs a claim speaks of.
+//! The runs of a study, and finding those that a claim or a table speaks of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -10,20 +10,154 @@ pub type Row = BTreeMap<String, Value>;
 /// Columns and the values they must have.
 pub type Selection = BTreeMap<String, Value>;
 
-/// The column that names what a run departs in from the plain runs of its study.
+/// The column that names the factors in which a run departs from the plain runs of its study.
 const VARIANT: &str = "variant";
+
+/// The replicate by which runs are repeated, unless a claim pairs them by another column.
+const REPLICATE: &str = "seed";
+
+/// What is named if two runs have the same factors and the same replicate: only their task differs.
+const TASK: &str = "task";
+
+/// The runs of a study, with the columns that are factors. A column that is neither a factor nor a
+/// replicate is a metric, an attribute, or an identifier, and never separates settings.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunTable {
+    rows: Vec<Row>,
+    factors: BTreeSet<String>,
+    replicates: BTreeSet<String>,
+}
+
+impl RunTable {
+    /// A table of these rows.
+    #[must_use]
+    pub fn new(rows: Vec<Row>, factors: BTreeSet<String>, replicates: BTreeSet<String>) -> Self {
+        Self { rows, factors, replicates }
+    }
+
+    /// The runs.
+    #[must_use]
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The columns in which these runs differ although runs that are averaged may not: their factors.
+    /// If the factors are equal, several runs of one seed are a mixture too. An empty set means that
+    /// the runs are replicates of one setting.
+    #[must_use]
+    pub fn mixture(&self, runs: &[&Row]) -> BTreeSet<String> {
+        self.mixture_over(REPLICATE, runs)
+    }
+
+    /// The same for runs that are repeated over another column.
+    pub(crate) fn mixture_over(&self, replicate: &str, runs: &[&Row]) -> BTreeSet<String> {
+        let Some((first, others)) = runs.split_first() else { return BTreeSet::new() };
+        let differs = |name: &&String| others.iter().any(|run| !same(first, run, name));
+        let found: BTreeSet<String> =
+            self.fixed(replicate).into_iter().filter(differs).cloned().collect();
+        if !found.is_empty() {
+            return found;
+        }
+        let mut seen: BTreeMap<String, &Row> = BTreeMap::new();
+        for run in runs {
+            let value = run.get(replicate).unwrap_or(&Value::Null);
+            if let Some(other) = seen.insert(key(value), run) {
+                let differs = |name: &&String| !same(other, run, name);
+                let names: BTreeSet<String> =
+                    self.replicates.iter().filter(differs).cloned().collect();
+                return if names.is_empty() { [TASK.to_owned()].into() } else { names };
+            }
+        }
+        BTreeSet::new()
+    }
+
+    /// The factors in which two sides of a comparison differ although the claim does not name them.
+    /// A factor that does not apply to one side, and so is null there, is no difference.
+    pub(crate) fn disagreement(
+        &self,
+        replicate: &str,
+        (a, b): (&Row, &Row),
+        named: &BTreeSet<&String>,
+    ) -> BTreeSet<String> {
+        let applies = |run: &Row, name: &String| run.get(name).is_some_and(|v| !v.is_null());
+        let differs = |name: &&String| {
+            !named.contains(*name) && applies(a, name) && applies(b, name) && !same(a, b, name)
+        };
+        self.fixed(replicate).into_iter().filter(differs).cloned().collect()
+    }
+
+    /// The columns in which runs may not differ if they are repeated over this replicate.
+    fn fixed(&self, replicate: &str) -> BTreeSet<&String> {
+        let replicates = (!self.replicates.contains(replicate)).then_some(&self.replicates);
+        let columns = self.factors.iter().chain(replicates.into_iter().flatten());
+        columns.filter(|name| *name != replicate).collect()
+    }
+
+    /// The metric of the selected runs by the value of `paired_by`, with one of the runs.
+    ///
+    /// # Errors
+    /// Returns the reason in words if the selected runs are of several settings.
+    pub(crate) fn by_pair(
+        &self,
+        selection: &Selection,
+        paired_by: &str,
+        metric: &str,
+    ) -> Result<Side<'_>, String> {
+        let selected: Vec<&Row> = self
+            .rows
+            .iter()
+            .filter(|row| matches(row, selection))
+            .filter(|row| row.get(paired_by).is_some_and(|pair| !pair.is_null()))
+            .collect();
+        let differ = self.mixture_over(paired_by, &selected);
+        if !differ.is_empty() {
+            let which = match selection.is_empty() {
+                true => "the runs".to_owned(),
+                false => format!("the runs with {}", words(selection)),
+            };
+            return Err(match differ.contains(TASK) {
+                true => format!(
+                    "several of {which} have the same {paired_by}, and no column tells them apart"
+                ),
+                false => {
+                    format!("{which} differ in {}: name one value under `at`", quoted(&differ))
+                }
+            });
+        }
+        let value = |row: &&Row| Some((key(row.get(paired_by)?), number(row, metric)?));
+        let values = selected.iter().filter_map(value).collect();
+        Ok(Side { values, run: selected.first().copied() })
+    }
+}
+
+/// One side of a comparison: runs of one setting.
+pub(crate) struct Side<'a> {
+    /// The metric by the value of the replicate.
+    pub values: BTreeMap<String, f64>,
+    /// Any of the runs, because all have the same factors; `None` if there is no run.
+    pub run: Option<&'a Row>,
+}
+
+/// Names in backticks, separated by commas.
+pub(crate) fn quoted(names: &BTreeSet<String>) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn same(a: &Row, b: &Row, name: &str) -> bool {
+    let value = |run: &Row| run.get(name).cloned().unwrap_or(Value::Null);
+    equal(&value(a), &value(b))
+}
 
 /// Whether a run has all these values; of a list, any. Numbers compare as numbers, so `1` is `1.0`.
 ///
-/// A run that departs from the study's plain ones, by another network or other pairs, counts only
-/// where the selection names that fact: `{ method: erm }` are erm's plain runs, and no mean is of
-/// runs that have no business in one.
+/// A run that departs from the plain runs of its study, by another network or other pairs, matches
+/// only if the selection names that factor: `{ method: erm }` selects the plain runs of erm.
 #[must_use]
 pub fn matches(row: &Row, selection: &Selection) -> bool {
     matches_naming(row, selection, &[])
 }
 
-/// The same, where the facts of `more` are named too, whatever their value.
+/// The same, if the factors of `more` are named too, whatever their value.
 #[must_use]
 pub fn matches_naming(row: &Row, selection: &Selection, more: &[String]) -> bool {
     let named = |fact: &str| selection.contains_key(fact) || more.iter().any(|m| m == fact);
@@ -32,13 +166,17 @@ pub fn matches_naming(row: &Row, selection: &Selection, more: &[String]) -> bool
         && selection.iter().all(|(column, wanted)| {
             let found = row.get(column).unwrap_or(&Value::Null);
             match wanted {
-                Value::Array(any) => any.iter().any(|wanted| equal(found, wanted)),
+                // A parameter that is a list stands in the table as JSON.
+                Value::Array(any) => {
+                    let json = Value::String(wanted.to_string());
+                    any.iter().any(|wanted| equal(found, wanted)) || *found == json
+                }
                 wanted => equal(found, wanted),
             }
         })
 }
 
-/// The facts in which a run departs: those of `sampler = groups, model = alexnet`.
+/// The factors in which a run departs: those of `sampler = groups, model = alexnet`.
 fn departures(row: &Row) -> impl Iterator<Item = &str> {
     let text = row.get(VARIANT).and_then(Value::as_str).unwrap_or_default();
     text.split(", ").filter_map(|part| Some(part.split_once(" = ")?.0))
@@ -59,14 +197,13 @@ pub fn words(selection: &Selection) -> String {
         Value::Null => "none".to_owned(),
         // 8.0 is 8 to a reader.
         Value::Number(number) => number.as_f64().map_or(number.to_string(), |x| x.to_string()),
-        Value::Array(any) => any
-            .iter()
-            .map(|v| v.as_str().map_or(v.to_string(), str::to_owned))
-            .collect::<Vec<_>>()
-            .join(" or "),
         other => other.to_string(),
     };
-    let part = |(name, wanted): (&String, &Value)| format!("{name} = {}", value(wanted));
+    let any = |wanted: &Value| match wanted {
+        Value::Array(any) => any.iter().map(value).collect::<Vec<_>>().join(" or "),
+        one => value(one),
+    };
+    let part = |(name, wanted): (&String, &Value)| format!("{name} = {}", any(wanted));
     selection.iter().map(part).collect::<Vec<_>>().join(", ")
 }
 
@@ -92,49 +229,6 @@ pub fn key(value: &Value) -> String {
     }
 }
 
-/// The metric of the selected runs by the value of `paired_by`.
-///
-/// # Errors
-/// When two selected runs share that value: the selection is too wide, and says by what.
-pub(crate) fn by_pair(
-    rows: &[Row],
-    selection: &Selection,
-    paired_by: &str,
-    metric: &str,
-) -> Result<BTreeMap<String, f64>, String> {
-    let mut found: BTreeMap<String, (f64, &Row)> = BTreeMap::new();
-    for row in rows.iter().filter(|row| matches(row, selection)) {
-        let (Some(pair), Some(value)) = (row.get(paired_by), number(row, metric)) else { continue };
-        if let Some((_, other)) = found.insert(key(pair), (value, row)) {
-            let differ = differing(row, other);
-            let differ = match differ.as_slice() {
-                [] => "nothing the table shows".to_owned(),
-                names => names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "),
-            };
-            return Err(format!(
-                "two runs match for {paired_by} {pair}; they differ in {differ}: name one under `at`"
-            ));
-        }
-    }
-    Ok(found.into_iter().map(|(pair, (value, _))| (pair, value)).collect())
-}
-
-/// Facts that are fractions, beside the text and the whole numbers.
-const FRACTIONS: [&str; 5] = ["lambda", "lambda_target", "lambda_span", "tau", "offset"];
-
-/// The columns in which two runs differ that are facts, not results.
-#[must_use]
-pub fn differing<'a>(a: &'a Row, b: &Row) -> Vec<&'a str> {
-    let facts = a.iter().filter(|(column, value)| {
-        let other = b.get(*column).unwrap_or(&Value::Null);
-        let one = |v: &Value| v.is_string() || v.is_i64() || v.is_u64();
-        let fact = one(value) || one(other) || FRACTIONS.contains(&column.as_str());
-        // The task's name tells every two runs apart and says nothing; the variant says what others say.
-        fact && !["task", VARIANT].contains(&column.as_str()) && other != *value
-    });
-    facts.map(|(column, _)| column.as_str()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,8 +238,12 @@ mod tests {
         value.as_object().unwrap().clone().into_iter().collect()
     }
 
+    fn names(list: &[&str]) -> BTreeSet<String> {
+        list.iter().map(|n| (*n).to_owned()).collect()
+    }
+
     #[test]
-    fn a_run_that_departs_counts_where_that_is_named() {
+    fn departing_run_matches_only_if_its_departures_are_named() {
         let plain = map(json!({"method": "erm", "sampler": "shuffle", "variant": "plain"}));
         let other = map(json!({"method": "erm", "sampler": "groups", "model": "alexnet",
             "variant": "model = alexnet, sampler = groups"}));
@@ -159,7 +257,52 @@ mod tests {
         assert!(matches_naming(&other, &erm, &more) && matches_naming(&plain, &erm, &more));
         let named = map(json!({"variant": "model = alexnet, sampler = groups"}));
         assert!(matches(&other, &named) && !matches(&plain, &named));
-        // A table without that column knows no variants.
+        // A table without that column has no variants.
         assert!(matches(&map(json!({"method": "erm"})), &erm));
+    }
+
+    #[test]
+    fn list_parameter_is_selected_by_its_list() {
+        let run = map(json!({ "colour": "[255,255,255]", "n": 8 }));
+        assert!(matches(&run, &map(json!({ "colour": [255, 255, 255], "n": [4, 8.0] }))));
+        assert!(!matches(&run, &map(json!({ "colour": [255, 0, 0] }))));
+        assert_eq!(words(&map(json!({ "n": [4, 8.0, null] }))), "n = 4 or 8 or none");
+    }
+
+    #[test]
+    fn mixture_is_any_difference_but_the_replicate() {
+        let table =
+            RunTable::new(Vec::new(), names(&["lr", "deep"]), names(&["seed", "data_seed"]));
+        let run = |lr: Value, seed: Value, deep: bool, acc: f64| {
+            map(json!({ "lr": lr, "seed": seed, "data_seed": 0, "deep": deep, "acc": acc }))
+        };
+        let (a, b) = (run(json!(0.1), json!(0), true, 0.5), run(json!(0.1), json!(1), true, 0.6));
+        assert!(table.mixture(&[&a, &b]).is_empty());
+        // Another setting counts, whichever seed it has, and so does a setting that one run lacks.
+        let c = run(json!(0.2), json!(2), false, 0.5);
+        assert_eq!(table.mixture(&[&a, &b, &c]), names(&["deep", "lr"]));
+        let d = run(Value::Null, json!(3), true, 0.5);
+        assert_eq!(table.mixture(&[&a, &d]), names(&["lr"]));
+        // 1 is 1.0.
+        let (e, f) = (run(json!(1), json!(0), true, 0.5), run(json!(1.0), json!(1), true, 0.5));
+        assert!(table.mixture(&[&e, &f]).is_empty());
+        // One seed twice: by another seed of the data, or by nothing that the table shows.
+        let mut g = a.clone();
+        assert_eq!(table.mixture(&[&a, &g]), names(&["task"]));
+        g.insert("data_seed".to_owned(), json!(7));
+        assert_eq!(table.mixture(&[&a, &g]), names(&["data_seed"]));
+        // Paired by another column, seeds are settings.
+        assert_eq!(table.mixture_over("lr", &[&a, &b]), names(&["seed"]));
+    }
+
+    #[test]
+    fn sides_disagree_in_what_applies_to_both() {
+        let table = RunTable::new(Vec::new(), names(&["lr", "method", "tau"]), names(&["seed"]));
+        let a = map(json!({ "lr": 0.1, "method": "erm", "tau": null }));
+        let b = map(json!({ "lr": 0.2, "method": "ours", "tau": 0.5 }));
+        let (method, lr) = ("method".to_owned(), "lr".to_owned());
+        let differ = |named| table.disagreement("seed", (&a, &b), &named);
+        assert_eq!(differ([&method].into()), names(&["lr"]));
+        assert!(differ([&method, &lr].into()).is_empty());
     }
 }

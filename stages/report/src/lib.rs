@@ -16,7 +16,9 @@ mod verdicts;
 use std::fs;
 use std::path::Path;
 
+use dissim_aggregate::ColumnRoles;
 use dissim_api::{Code, Context, Input, IoContext, ParamError, Params, Stage, StageError, Traits};
+use dissim_claims::RunTable;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -75,8 +77,9 @@ impl Stage for Report {
         let output = context.output().to_path_buf();
         let path = results.join("runs.parquet");
         let table = runs::table(&path)?;
-        let runs = runs::read(&table, &path)?;
-        let rows = runs::generic(&table);
+        let roles = ColumnRoles::read(&results)?;
+        let runs = runs::read(&table, &roles, &path)?;
+        let rows = runs::run_table(&table, &roles);
         for folder in ["figures", "tables"] {
             let folder = output.join(folder);
             fs::create_dir_all(&folder).or_fail("cannot make", &folder)?;
@@ -113,11 +116,11 @@ impl Stage for Report {
             pipeline,
             verdicts,
             grids,
-            headline: headline::sentences(&compared, rivals.as_ref()),
+            headline: headline::sentences(&compared, &runs, rivals.as_ref()),
             rivals,
             figures,
             samples,
-            data: data::of(&table, &results, &compared)?,
+            data: data::of(&table, &roles, &results, &compared)?,
             summary: read(&results.join("summary.md"))?,
             runs,
         };
@@ -126,9 +129,20 @@ impl Stage for Report {
     }
 }
 
+/// An entry of `tables:` over these runs, in Markdown.
+///
+/// # Errors
+/// Returns an error if the entry is no table.
+pub fn table_markdown(entry: &Params, runs: &RunTable) -> Result<String, serde_json::Error> {
+    let spec: TableSpec = serde_json::from_value(Value::Object(entry.clone()))?;
+    Ok(Grid::of(spec, runs).markdown())
+}
+
 fn read(path: &Path) -> Result<String, StageError> {
     fs::read_to_string(path).or_fail("cannot read", path)
 }
 
+#[cfg(test)]
+mod mixtures;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Methods at one N, compared: OOD accuracy, the gain over cross-entropy run by run, and how much of
 //! the gap from cross-entropy to the oracle each closes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use dissim_api::{IoContext, StageError};
 use dissim_statistics::{bootstrap, mean, paired, share, student};
 use serde::Serialize;
 
-use crate::runs::{Run, distinct, main_lambda};
+use crate::runs::{Run, disagreement, distinct, left_out, main_lambda, mixture};
 use crate::text;
 
 const CONFIDENCE: f64 = 0.95;
@@ -19,6 +19,9 @@ const CONFIDENCE: f64 = 0.95;
 pub(crate) struct Rivals {
     pub n_bg: i64,
     pub rows: Vec<Rival>,
+    /// The factors in which runs of one method differ, or runs that are compared: no row or no gain is
+    /// made from them.
+    pub left_out: BTreeSet<String>,
 }
 
 /// A method, over its runs.
@@ -87,21 +90,36 @@ impl Rivals {
             let key = (run.method.clone(), format!("{:?}", run.lambda));
             groups.entry(key).or_default().push(run);
         }
-        let side = |method: &str| {
-            groups.iter().find(|((m, _), _)| m == method).map(|(_, runs)| by_seed(runs))
-        };
-        let (erm, oracle) = (side("erm"), side("oracle"));
-        let mut rows: Vec<Rival> =
-            groups.values().map(|runs| rival(runs, erm.as_ref(), oracle.as_ref())).collect();
+        let mut left_out = BTreeSet::new();
+        groups.retain(|_, runs| {
+            let differ = mixture(runs.iter().copied());
+            left_out.extend(differ.iter().cloned());
+            differ.is_empty()
+        });
+        let side =
+            |method: &str| groups.iter().find(|((m, _), _)| m == method).map(|(_, runs)| runs);
+        let mut rows: Vec<Rival> = Vec::new();
+        for runs in groups.values() {
+            // A method is compared with runs that differ from its own in nothing but the method.
+            let mut comparable = |other: &&Vec<&Run>| {
+                let differ = disagreement(runs, other, &["method", "lambda"]);
+                left_out.extend(differ.iter().cloned());
+                differ.is_empty()
+            };
+            let erm = side("erm").filter(&mut comparable).map(|runs| by_seed(runs));
+            let oracle = side("oracle").filter(&mut comparable).map(|runs| by_seed(runs));
+            rows.push(rival(runs, erm.as_ref(), oracle.as_ref()));
+        }
         rows.sort_by(|a, b| b.mean.total_cmp(&a.mean));
-        Some(Self { n_bg, rows })
+        (rows.len() > 1).then_some(Self { n_bg, rows, left_out })
     }
 
     /// The caption of the figure.
     pub fn caption(&self) -> String {
         format!(
-            "OOD accuracy of every method at N = {}, the best first: means over all runs, dead ones too, with 95 % intervals (Student's t); each faint dot is a run. Gap recovered: the share of the distance from cross-entropy to the oracle that a method closes, with its BCa interval over seeds.",
-            self.n_bg
+            "OOD accuracy of every method at N = {}, the best first: means over all runs, dead ones too, with 95 % intervals (Student's t); each faint dot is a run. Gap recovered: the share of the distance from cross-entropy to the oracle that a method closes, with its BCa interval over seeds.{}",
+            self.n_bg,
+            left_out(&self.left_out)
         )
     }
 
@@ -125,7 +143,7 @@ impl Rivals {
             "OOD %",
             "of those alive",
             "ID %",
-            "dead %",
+            "dead",
             "gain, points",
             "P(A > erm)",
             "gap recovered",
@@ -133,9 +151,6 @@ impl Rivals {
         let points = |v: f64| format!("{:.1}", v * 100.0);
         let row = |r: &Rival| {
             let half = r.interval.map(|(l, h)| format!(" ± {}", points((h - l) / 2.0)));
-            let dead = r.dead as f64 / r.ood.len() as f64;
-            let wilson =
-                r.dead_interval.map(|(l, h)| format!(" ({:.0} to {:.0})", l * 100.0, h * 100.0));
             let gain = r.gain.filter(|_| r.method != "erm").map(|(gain, interval)| {
                 let ends = interval
                     .map(|(l, h)| format!(" ({:+.1} to {:+.1})", l * 100.0, h * 100.0))
@@ -151,7 +166,7 @@ impl Rivals {
                 points(r.mean) + &half.unwrap_or_default(),
                 r.alive_mean.map_or_else(dash, points),
                 points(r.id_mean),
-                format!("{:.0}{}", dead * 100.0, wilson.unwrap_or_default()),
+                share::in_words(r.dead, r.ood.len(), CONFIDENCE),
                 gain.unwrap_or_else(dash),
                 superiority.map_or_else(dash, |p| format!("{p:.2}")),
                 if r.gap.is_some() { r.gap_text() } else { dash() },
@@ -161,8 +176,9 @@ impl Rivals {
     }
 
     /// What the numbers are.
-    pub fn note() -> &'static str {
-        "All runs first, then those that are not dead. ±: half of the 95 % interval (Student's t). Dead: Wilson's interval. Gain over cross-entropy of runs that share a seed, with its BCa interval, and P(A > erm), the share of seeds it wins. Gap recovered: (method - erm) / (oracle - erm)."
+    pub fn note(&self) -> String {
+        let note = "All runs first, then those that are not dead. ±: half of the 95 % interval (Student's t). Dead: a count of runs, with Wilson's 95 % interval. Gain over cross-entropy of runs that share a seed, with its BCa interval, and P(A > erm), the share of seeds it wins. Gap recovered: (method - erm) / (oracle - erm).";
+        note.to_owned() + &left_out(&self.left_out)
     }
 
     fn markdown(&self) -> String {
@@ -173,15 +189,15 @@ impl Rivals {
         for row in rows {
             out += &line(row.iter().map(|cell| text::markdown(cell)).collect());
         }
-        out + &format!("\n{}\n", Self::note())
+        out + &format!("\n{}\n", text::markdown(&self.note()))
     }
 
     fn csv(&self) -> String {
-        let mut out = "n_bg,method,lambda,told,n,ood_acc,ood_low,ood_high,ood_alive,id_acc,dead,gain,gain_low,gain_high,superiority,gap,gap_low,gap_high\n".to_owned();
+        let mut out = "n_bg,method,lambda,told,n,ood_acc,ood_low,ood_high,ood_alive,id_acc,dead,dead_low,dead_high,gain,gain_low,gain_high,superiority,gap,gap_low,gap_high\n".to_owned();
         let number = |v: Option<f64>| v.map(|v| v.to_string()).unwrap_or_default();
         let ends = |i: Option<(f64, f64)>| [i.map(|i| i.0), i.map(|i| i.1)].map(number).join(",");
         for r in &self.rows {
-            let quoted = |t: &str| format!("\"{}\"", t.replace('"', "\"\""));
+            let quoted = |t: &str| format!("\"{}\"", text::csv(t).replace('"', "\"\""));
             let cells = [
                 self.n_bg.to_string(),
                 quoted(&r.method),
@@ -193,6 +209,7 @@ impl Rivals {
                 number(r.alive_mean),
                 r.id_mean.to_string(),
                 r.dead.to_string(),
+                ends(r.dead_interval),
                 number(r.gain.map(|g| g.0)),
                 ends(r.gain.and_then(|g| g.1)),
                 number(r.superiority),
@@ -307,11 +324,33 @@ mod tests {
 
     #[test]
     fn names_are_escaped_in_both_files() {
-        let runs: Vec<Run> = ["a|b", "\"c\",<b>", "erm"].iter().map(|m| run(m, 0, 0.5)).collect();
+        let runs: Vec<Run> =
+            ["a|b", "\"c\",<b>", "=1+1", "erm"].iter().map(|m| run(m, 0, 0.5)).collect();
         let folder = tempfile::tempdir().unwrap();
         Rivals::of(&runs).unwrap().write(folder.path()).unwrap();
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert!(read("rivals.md").contains("a\\|b") && !read("rivals.md").contains("<b>"));
         assert!(read("rivals.csv").contains("\"\"\"c\"\",<b>\""), "{}", read("rivals.csv"));
+        assert!(read("rivals.csv").contains("\"'=1+1\""), "{}", read("rivals.csv"));
+    }
+
+    #[test]
+    fn method_of_two_learning_rates_is_left_out() {
+        let with = |method: &str, seed: i64, lr: f64| Run {
+            setting: [("lr".to_owned(), lr.into())].into(),
+            ..run(method, seed, 0.5)
+        };
+        let mut runs: Vec<Run> =
+            ["erm", "lisa", "irm", "vrex"].iter().map(|m| with(m, 0, 0.1)).collect();
+        runs.push(with("lisa", 1, 0.2));
+        runs[3].setting.insert("lr".to_owned(), 0.3.into());
+        let found = Rivals::of(&runs).unwrap();
+        let methods: Vec<_> = found.rows.iter().map(|r| r.method.as_str()).collect();
+        assert!(!methods.contains(&"lisa") && methods.len() == 3, "{methods:?}");
+        // vrex stands alone with its rate, so there is no gain over erm.
+        let gain = |method: &str| found.rows.iter().find(|r| r.method == method).unwrap().gain;
+        assert!(gain("irm").is_some() && gain("vrex").is_none());
+        let note = " Left out where runs of several settings met, which differ in lr.";
+        assert!(found.note().ends_with(note) && found.caption().ends_with(note));
     }
 }

@@ -1,11 +1,12 @@
 //! The runs of a study, as the report needs them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
+use dissim_aggregate::ColumnRoles;
 use dissim_api::{IoContext, StageError};
-use dissim_claims::Row;
+use dissim_claims::{Row, RunTable};
 use polars::prelude::*;
 use serde::Serialize;
 use serde_json::{Number, Value};
@@ -30,32 +31,55 @@ pub(crate) struct Run {
     pub tau: Option<f64>,
     /// What its method is told beside images and labels.
     pub told: Option<String>,
-    /// The facts, beyond those above, in which runs of a study may differ.
-    pub variant: BTreeMap<String, String>,
+    /// The factors in which the run departs from the plain ones, `plain` if in none; empty if the
+    /// table does not say.
+    pub variant: String,
+    /// Every factor.
+    pub setting: Row,
+    /// Its row in the table of runs.
+    pub index: usize,
 }
 
 /// The column in which `aggregate` names what a run departs in, `plain` where in nothing.
 pub(crate) const VARIANT: &str = "variant";
 
-/// The runs that are compared with each other: the plain ones; where a table does not say which those
-/// are, of each method those of its commonest variant. A study may also hold runs with other pairs,
-/// another network or another sampler; a mean over all of them would be a mean of nothing.
+/// The runs that charts and the headline compare: the plain ones. A study may also hold runs with
+/// other pairs, another network or another sampler; those are in the tables.
 pub(crate) fn plain(runs: &[Run]) -> Vec<Run> {
-    let is_plain = |r: &&Run| r.variant.get(VARIANT).is_some_and(|v| v == "plain");
-    if runs.iter().any(|r| is_plain(&r)) {
-        return runs.iter().filter(is_plain).cloned().collect();
-    }
-    let methods = distinct(runs.iter().map(|r| r.method.clone()));
-    let commonest = |method: &String| {
-        let mut counts: BTreeMap<&BTreeMap<String, String>, usize> = BTreeMap::new();
-        for run in runs.iter().filter(|r| r.method == *method) {
-            *counts.entry(&run.variant).or_default() += 1;
-        }
-        let most = counts.into_iter().max_by(|a, b| (a.1, b.0).cmp(&(b.1, a.0)));
-        most.map(|(variant, _)| (method.clone(), variant.clone()))
+    runs.iter().filter(|r| r.variant.is_empty() || r.variant == "plain").cloned().collect()
+}
+
+/// The columns in which runs differ although runs that are averaged may not: their factors. If the
+/// factors are equal, several runs of one seed are a mixture too.
+pub(crate) fn mixture<'a>(runs: impl IntoIterator<Item = &'a Run>) -> BTreeSet<String> {
+    let runs: Vec<&Run> = runs.into_iter().collect();
+    let Some(first) = runs.first() else { return BTreeSet::new() };
+    let differs =
+        |name: &&String| runs.iter().any(|r| r.setting.get(*name) != first.setting.get(*name));
+    let found: BTreeSet<String> = first.setting.keys().filter(differs).cloned().collect();
+    let repeated = distinct(runs.iter().map(|r| r.seed)).len() < runs.len();
+    if found.is_empty() && repeated { ["task".to_owned()].into() } else { found }
+}
+
+/// The factors, beside those that are named, in which two sides of a comparison differ. A factor that
+/// does not apply to one side, and so is null there, is no difference.
+pub(crate) fn disagreement(a: &[&Run], b: &[&Run], named: &[&str]) -> BTreeSet<String> {
+    let Some((a, b)) = a.first().zip(b.first()) else { return BTreeSet::new() };
+    let of = |run: &Run, name: &str| run.setting.get(name).filter(|v| !v.is_null()).cloned();
+    let differs = |name: &&String| {
+        let both = of(a, name).zip(of(b, name));
+        !named.contains(&name.as_str()) && both.is_some_and(|(a, b)| a != b)
     };
-    let chosen: BTreeMap<_, _> = methods.iter().filter_map(commonest).collect();
-    runs.iter().filter(|r| chosen.get(&r.method) == Some(&r.variant)).cloned().collect()
+    a.setting.keys().filter(differs).cloned().collect()
+}
+
+/// What a caption says of runs that were left out because they are of several settings.
+pub(crate) fn left_out(names: &BTreeSet<String>) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let names = names.iter().cloned().collect::<Vec<_>>().join(", ");
+    format!(" Left out where runs of several settings met, which differ in {names}.")
 }
 
 /// Reads a Parquet table.
@@ -71,8 +95,17 @@ pub(crate) fn table(path: &Path) -> Result<DataFrame, StageError> {
 ///
 /// # Errors
 /// When the table lacks a column.
-pub(crate) fn read(table: &DataFrame, path: &Path) -> Result<Vec<Run>, StageError> {
-    rows(table).or_fail("the table of runs cannot be read", path)
+pub(crate) fn read(
+    table: &DataFrame,
+    roles: &ColumnRoles,
+    path: &Path,
+) -> Result<Vec<Run>, StageError> {
+    rows(table, roles).or_fail("the table of runs cannot be read", path)
+}
+
+/// The runs as claims and tables see them.
+pub(crate) fn run_table(table: &DataFrame, roles: &ColumnRoles) -> RunTable {
+    RunTable::new(generic(table), roles.factors.clone(), roles.replicates.clone())
 }
 
 /// Every row of a table, column to value: what claims and tables are made from.
@@ -92,7 +125,7 @@ pub(crate) fn generic(table: &DataFrame) -> Vec<Row> {
     (0..table.height()).map(row).collect()
 }
 
-fn rows(table: &DataFrame) -> PolarsResult<Vec<Run>> {
+fn rows(table: &DataFrame, roles: &ColumnRoles) -> PolarsResult<Vec<Run>> {
     let numbers = |name: &str| -> PolarsResult<Vec<Option<f64>>> {
         Ok(table.column(name)?.cast(&DataType::Float64)?.f64()?.to_vec())
     };
@@ -112,7 +145,11 @@ fn rows(table: &DataFrame) -> PolarsResult<Vec<Run>> {
         Ok(column) => column.cast(&DataType::Float64)?.f64()?.to_vec(),
         Err(_) => vec![None; table.height()],
     };
-    let variants = variants(table);
+    let variants = words(table, VARIANT);
+    let mut settings = generic(table);
+    for setting in &mut settings {
+        setting.retain(|name, _| roles.factors.contains(name));
+    }
     let run = |i: usize| Run {
         method: methods.get(i).unwrap_or_default().to_owned(),
         lambda: lambda[i],
@@ -128,7 +165,9 @@ fn rows(table: &DataFrame) -> PolarsResult<Vec<Run>> {
         task: task[i].clone(),
         tau: tau[i],
         told: told[i].clone(),
-        variant: variants[i].clone(),
+        variant: variants[i].clone().unwrap_or_default(),
+        setting: settings[i].clone(),
+        index: i,
     };
     Ok((0..table.height()).map(run).collect())
 }
@@ -148,18 +187,6 @@ pub(crate) fn numbers(table: &DataFrame, name: &str) -> Vec<Option<f64>> {
     column
         .and_then(|c| c.f64().ok().map(|values| values.to_vec()))
         .unwrap_or_else(|| vec![None; table.height()])
-}
-
-/// For each run the facts that are neither an axis of the figures nor a result.
-fn variants(table: &DataFrame) -> Vec<BTreeMap<String, String>> {
-    if table.column(VARIANT).is_ok() {
-        let named = words(table, VARIANT).into_iter();
-        return named.map(|v| [(VARIANT.to_owned(), v.unwrap_or_default())].into()).collect();
-    }
-    let varying: Vec<&Column> = table.columns().iter().filter(|c| crate::data::varies(c)).collect();
-    let value = |c: &Column, i: usize| c.get(i).map(|v| v.to_string()).unwrap_or_default();
-    let of = |i: usize| varying.iter().map(|c| (c.name().to_string(), value(c, i))).collect();
-    (0..table.height()).map(of).collect()
 }
 
 /// The values of a fact that occur, sorted, each once.
@@ -195,26 +222,27 @@ pub(crate) fn sweep(runs: &[Run]) -> Option<i64> {
 mod tests {
     use super::*;
 
+    fn run(variant: &str, seed: i64, lr: f64) -> Run {
+        let setting = [("lr".to_owned(), lr.into())].into();
+        Run { variant: variant.into(), seed, setting, ..Run::default() }
+    }
+
     #[test]
-    fn variants_are_not_mixed() {
-        let run = |method: &str, pairs: &str, seed: i64| Run {
-            method: method.into(),
-            seed,
-            variant: [("pairs".to_owned(), pairs.to_owned())].into(),
-            ..Run::default()
-        };
-        let mut runs = vec![run("erm", "null", 0), run("erm", "null", 1)];
-        runs.extend((0..3).map(|s| run("dissimilarity", "label_and_background", s)));
-        runs.extend((0..2).map(|s| run("dissimilarity", "label", s)));
-        let kept = plain(&runs);
-        assert_eq!(kept.len(), 5);
-        assert!(kept.iter().all(|r| r.variant["pairs"] != "label"));
-        // Where the table says which are plain, it is believed.
-        let named = |variant: &str| Run {
-            variant: [(VARIANT.to_owned(), variant.to_owned())].into(),
-            ..Run::default()
-        };
-        let kept = plain(&[named("plain"), named("tau = 0.1"), named("tau = 0.1")]);
-        assert_eq!(kept, [named("plain")]);
+    fn plain_runs_are_compared() {
+        let kept = plain(&[run("plain", 0, 0.1), run("tau = 0.1", 0, 0.1), run("", 0, 0.1)]);
+        assert_eq!(kept, [run("plain", 0, 0.1), run("", 0, 0.1)]);
+        // Where every run departs, none stands for the others.
+        assert_eq!(plain(&[run("a = 1", 0, 0.1), run("b = 1", 0, 0.1)]), []);
+    }
+
+    #[test]
+    fn mixture_is_any_other_setting_and_any_seed_twice() {
+        let names = |runs: &[Run]| mixture(runs).into_iter().collect::<Vec<_>>().join(" ");
+        assert_eq!(names(&[run("", 0, 0.1), run("", 1, 0.1)]), "");
+        assert_eq!(names(&[run("", 0, 0.1), run("", 1, 0.2)]), "lr");
+        assert_eq!(names(&[run("", 0, 0.1), run("", 0, 0.1)]), "task");
+        let (a, b) = (run("", 0, 0.1), run("", 0, 0.2));
+        assert_eq!(disagreement(&[&a], &[&b], &[]).len(), 1);
+        assert!(disagreement(&[&a], &[&b], &["lr"]).is_empty());
     }
 }

@@ -48,12 +48,16 @@ fn results(folder: &Path) {
     for name in ["conflict_acc", "black_acc", "background_only_acc", "same_group_similarity"] {
         columns.push(Column::new(name.into(), half.clone()));
     }
-    let mut runs = DataFrame::new(height, columns).unwrap();
-    let file = fs::File::create(folder.join("runs.parquet")).unwrap();
-    ParquetWriter::new(file).finish(&mut runs).unwrap();
+    save_runs(&mut DataFrame::new(height, columns).unwrap(), folder);
     fs::write(folder.join("runs.csv"), "n_bg\n").unwrap();
     fs::write(folder.join("summary.csv"), "n_bg\n").unwrap();
     fs::write(folder.join("summary.md"), "| N | method |\n|--:|:--|\n| 4 | <b>x</b> |\n").unwrap();
+}
+
+/// Writes the table of runs, and what its columns are.
+fn save_runs(runs: &mut DataFrame, folder: &Path) {
+    ColumnRoles::of(runs).write(folder).unwrap();
+    save(runs, &folder.join("runs.parquet"));
 }
 
 fn pipeline() -> PipelineSummary {
@@ -139,31 +143,42 @@ fn everything(folder: &Path) {
     let path = folder.join("runs.parquet");
     let runs = runs::table(&path).unwrap();
     let n = runs.height();
-    let mut swept = runs.clone();
-    let tau: Vec<Option<f64>> = (0..n).map(|i| Some([0.001, 0.01][i % 2])).collect();
-    swept.with_column(Column::new("tau".into(), tau)).unwrap();
-    swept
-        .with_column(Column::new(
-            "lambda".into(),
-            (0..n).map(|i| Some([0.5, 1.25, 2.0][i % 3])).collect::<Vec<_>>(),
-        ))
-        .unwrap();
-    let tasks: Vec<String> = (0..n).map(|i| format!("swept {i}")).collect();
-    swept.with_column(Column::new("task".into(), tasks)).unwrap();
-    let mut oracle = runs.clone();
-    oracle.with_column(Column::new("method".into(), vec!["oracle"; n])).unwrap();
-    oracle.with_column(Column::new("lambda".into(), vec![None::<f64>; n])).unwrap();
-    oracle.with_column(Column::new("ood_acc".into(), vec![0.9; n])).unwrap();
-    let tasks: Vec<String> = (0..n).map(|i| format!("oracle {i}")).collect();
-    oracle.with_column(Column::new("task".into(), tasks)).unwrap();
+    // Three weights by two thresholds, two seeds of each, all of them at the first N.
+    let number = |name: &str, values: Vec<f64>| Column::new(name.into(), values);
+    let mut swept = runs.head(Some(12));
+    let at = |values: &[f64], i: usize| values[i % values.len()];
+    for column in [
+        number("tau", (0..12).map(|i| at(&[0.001, 0.01], i)).collect()),
+        number("lambda", (0..12).map(|i| at(&[0.5, 1.25, 2.0], i / 2)).collect()),
+        Column::new("method".into(), ["dissimilarity"; 12]),
+        Column::new("seed".into(), (0..12i64).map(|i| i / 6).collect::<Vec<_>>()),
+        Column::new("n_bg".into(), [4i64; 12]),
+        Column::new("task".into(), (0..12).map(|i| format!("swept {i}")).collect::<Vec<_>>()),
+        Column::new("variant".into(), ["tau = 0.001"; 12]),
+    ] {
+        swept.with_column(column).unwrap();
+    }
+    // The oracle stands beside erm, run by run.
+    let erm = runs.column("method").unwrap().str().unwrap().equal("erm");
+    let mut oracle = runs.filter(&erm).unwrap();
+    let some = oracle.height();
     let mut plain = runs.clone();
-    let none = vec![None::<f64>; n];
-    plain.with_column(Column::new("tau".into(), none.clone())).unwrap();
-    oracle.with_column(Column::new("tau".into(), none)).unwrap();
-    // Plain twice as often, so that it is the commonest.
-    let mut all = plain.vstack(&swept.head(Some(n / 2))).unwrap();
-    all = all.vstack(&oracle).unwrap();
-    save(&mut all, &path);
+    for (name, values) in [("method", "oracle"), ("variant", "plain")] {
+        oracle.with_column(Column::new(name.into(), vec![values; some])).unwrap();
+    }
+    oracle.with_column(number("ood_acc", vec![0.9; some])).unwrap();
+    let tasks: Vec<String> = (0..some).map(|i| format!("oracle {i}")).collect();
+    oracle.with_column(Column::new("task".into(), tasks)).unwrap();
+    oracle.with_column(Column::new("tau".into(), vec![None::<f64>; some])).unwrap();
+    plain.with_column(Column::new("tau".into(), vec![None::<f64>; n])).unwrap();
+    plain.with_column(Column::new("variant".into(), vec!["plain"; n])).unwrap();
+    // By name: columns were added in another order.
+    let names: Vec<PlSmallStr> = plain.get_column_names().into_iter().cloned().collect();
+    let mut all = plain.clone();
+    for other in [swept, oracle] {
+        all = all.vstack(&other.select(names.clone()).unwrap()).unwrap();
+    }
+    save_runs(&mut all, folder);
     let task = plain.column("task").unwrap().clone();
     let column = |name: &str, values: Vec<f64>| Column::new(name.into(), values);
     let mut epochs = DataFrame::new(

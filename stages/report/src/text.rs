@@ -1,5 +1,6 @@
 //! Text as each format wants it: values in words, and what must be escaped.
 
+pub(crate) use dissim_aggregate::text::{csv, markdown, plain};
 use serde_json::Value;
 
 /// A value as people write it; nothing is a dash.
@@ -13,15 +14,6 @@ pub(crate) fn value(value: &Value) -> String {
         },
         other => other.to_string(),
     }
-}
-
-/// Text in a cell of a Markdown table: no bar, no line break, no tag.
-pub(crate) fn markdown(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('|', "\\|")
-        .replace('*', "\\*")
-        .replace(['\n', '\r'], " ")
 }
 
 /// Text in LaTeX. A character that no standard font has is named by its code point, so that the
@@ -49,7 +41,13 @@ pub(crate) fn latex(text: &str) -> String {
             '·' => out += "$\\cdot$",
             '≥' => out += "$\\geq$",
             '≤' => out += "$\\leq$",
-            '\n' | '\r' | '\t' => out.push(' '),
+            // At the start of a row they would be read as an argument of the line break before it.
+            '[' | ']' | '*' => {
+                out.push('{');
+                out.push(c);
+                out.push('}');
+            }
+            c if c.is_control() => out.push(' '),
             ' '..='~' => out.push(c),
             other => out += &format!("\\texttt{{U+{:04X}}}", u32::from(other)),
         }
@@ -78,6 +76,7 @@ mod tests {
             latex(r"50% of a_b & \c{d} λ 漢"),
             r"50\% of a\_b \& \textbackslash{}c\{d\} $\lambda$ \texttt{U+6F22}"
         );
-        assert_eq!(markdown("a|b <i>*c*\n"), "a\\|b &lt;i>\\*c\\* ");
+        assert_eq!(latex("[64,64]*\u{1b}"), "{[}64,64{]}{*} ");
+        assert_eq!(markdown("a|b <i>*c*\n"), "a\\|b &lt;i&gt;\\*c\\* ");
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use dissim_api::{IoContext, Params, StageError};
-use dissim_claims::{Claim, Expect, Judgement, Row, judge};
+use dissim_claims::{Claim, Expect, Judgement, RunTable, judge};
 use serde_json::Value;
 
 use crate::text;
@@ -22,7 +22,7 @@ pub(crate) struct Judged {
 /// When a claim is not what it was checked to be, or a file cannot be written.
 pub(crate) fn write(
     claims: &[Params],
-    runs: &[Row],
+    runs: &RunTable,
     output: &Path,
 ) -> Result<Vec<Judged>, StageError> {
     let parse = |claim: &Params| {

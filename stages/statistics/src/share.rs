@@ -17,6 +17,16 @@ pub fn wilson(count: usize, n: usize, confidence: f64) -> Option<Interval> {
     Some(Interval { low, high })
 }
 
+/// A share as a reader sees it, a count with Wilson's interval: `1 of 10, 2 to 40 %`. It is never
+/// written as mean ± half, because the interval is not symmetric and would leave 0 to 100 %.
+#[must_use]
+pub fn in_words(count: usize, n: usize, confidence: f64) -> String {
+    let Some(Interval { low, high }) = wilson(count, n, confidence) else {
+        return format!("{count} of {n}");
+    };
+    format!("{count} of {n}, {:.0} to {:.0} %", low * 100.0, high * 100.0)
+}
+
 /// Exact two-sided McNemar test: p of as uneven a split of the pairs in which just one of the two
 /// died. `only_a` pairs lost A alone, `only_b` B alone.
 #[must_use]
@@ -54,6 +64,13 @@ mod tests {
         }
         assert_eq!(wilson(0, 0, 0.95), None);
         assert_eq!(wilson(2, 1, 0.95), None);
+    }
+
+    #[test]
+    fn share_in_words_is_a_count_with_its_interval() {
+        assert_eq!(in_words(1, 10, 0.95), "1 of 10, 2 to 40 %");
+        assert_eq!(in_words(0, 10, 0.95), "0 of 10, 0 to 28 %");
+        assert_eq!(in_words(0, 0, 0.95), "0 of 0");
     }
 
     #[test]

@@ -23,6 +23,7 @@ type Counts = [[f64; CLASSES]; CLASSES];
 pub(super) struct Matrices {
     n_bg: i64,
     sides: Vec<Tiles>,
+    left_out: String,
 }
 
 impl Matrices {
@@ -55,13 +56,13 @@ impl Matrices {
         let sides = pair.sides.iter().map(|s| (s.title.clone(), counted(&s.tasks)));
         let held = sides.filter(|(_, c)| c.as_flattened().iter().any(|n| *n > 0.0));
         let sides: Vec<Tiles> = held.map(|(title, counts)| matrix(title, &counts)).collect();
-        Ok((!sides.is_empty()).then_some(Self { n_bg: pair.n_bg, sides }))
+        Ok((!sides.is_empty()).then_some(Self { n_bg: pair.n_bg, sides, left_out: pair.left_out }))
     }
 
     pub fn caption(&self) -> String {
         format!(
-            "What digits are taken for on backgrounds never seen, at N = {}: of each digit, the share of its images in percent, over all runs.",
-            self.n_bg
+            "What digits are taken for on backgrounds never seen, at N = {}: of each digit, the share of its images in percent, over all runs.{}",
+            self.n_bg, self.left_out
         )
     }
 

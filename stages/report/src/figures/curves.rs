@@ -10,7 +10,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::canvas::{Drawing, Drawn, GREY, LIGHT, PALETTE, text};
-use crate::runs::{Run, distinct, numbers, sweep, table, words};
+use crate::runs::{Run, distinct, left_out, mixture, numbers, sweep, table, words};
 
 /// What is shown: a column of `epochs.parquet`, its title, and the factor to its unit.
 const PANELS: [(&str, &str, f64); 4] = [
@@ -33,6 +33,8 @@ struct Line {
 pub(super) struct Curves {
     n_bg: i64,
     lines: Vec<Line>,
+    /// The factors in which runs of one line differ; such a line is not drawn.
+    left_out: BTreeSet<String>,
 }
 
 impl Curves {
@@ -54,7 +56,8 @@ impl Curves {
         let epoch = numbers(&epochs, "epoch");
         let columns = PANELS.map(|(name, ..)| numbers(&epochs, name));
         let mut lines = Vec::new();
-        for (label, members) in groups(runs, n_bg) {
+        let (groups, left_out) = groups(runs, n_bg);
+        for (label, members) in groups {
             let mut line = Line { label, runs: Default::default() };
             for (row, task) in tasks.iter().enumerate() {
                 let Some(task) = task.as_ref().filter(|t| members.contains(*t)) else { continue };
@@ -69,22 +72,32 @@ impl Curves {
                 lines.push(line);
             }
         }
-        Ok((!lines.is_empty()).then_some(Self { n_bg, lines }))
+        Ok((!lines.is_empty()).then_some(Self { n_bg, lines, left_out }))
     }
 
     pub fn caption(&self) -> String {
         format!(
-            "Training at N = {}, epoch by epoch: the penalty before its weight, the pairs it counts in a batch, accuracy on backgrounds never seen, and the share of embedding units above 0. Bold: means over seeds, with 95 % intervals (Student's t); faint: every run.",
-            self.n_bg
+            "Training at N = {}, epoch by epoch: the penalty before its weight, the pairs it counts in a batch, accuracy on backgrounds never seen, and the share of embedding units above 0. Bold: means over seeds, with 95 % intervals (Student's t); faint: every run.{}",
+            self.n_bg,
+            left_out(&self.left_out)
         )
     }
 }
 
-/// The tasks of cross-entropy and of each lambda, an even choice where there are many.
-fn groups(runs: &[Run], n_bg: i64) -> Vec<(String, BTreeSet<String>)> {
+/// Labels and the tasks behind them.
+type Groups = Vec<(String, BTreeSet<String>)>;
+
+/// The tasks of cross-entropy and of each lambda, an even choice if there are many, and the factors in
+/// which runs of a group that is left out differ.
+fn groups(runs: &[Run], n_bg: i64) -> (Groups, BTreeSet<String>) {
     let here: Vec<&Run> = runs.iter().filter(|r| r.n_bg == n_bg).collect();
-    let tasks = |wanted: &dyn Fn(&Run) -> bool| -> BTreeSet<String> {
-        here.iter().filter(|r| wanted(r)).filter_map(|r| r.task.clone()).collect()
+    let mut left_out = BTreeSet::new();
+    let mut tasks = |wanted: &dyn Fn(&Run) -> bool| -> BTreeSet<String> {
+        let of: Vec<&Run> = here.iter().copied().filter(|r| wanted(r)).collect();
+        let differ = mixture(of.iter().copied());
+        let one = differ.is_empty();
+        left_out.extend(differ);
+        of.into_iter().filter(|_| one).filter_map(|r| r.task.clone()).collect()
     };
     let ours = here.iter().filter(|r| r.method == "dissimilarity");
     let lambdas = distinct(ours.filter_map(|r| r.lambda));
@@ -96,7 +109,7 @@ fn groups(runs: &[Run], n_bg: i64) -> Vec<(String, BTreeSet<String>)> {
         found.push((format!("λ = {lambda}"), of));
     }
     found.retain(|(_, tasks)| !tasks.is_empty());
-    found
+    (found, left_out)
 }
 
 impl Drawing for Curves {

@@ -39,6 +39,7 @@ struct Plane {
 pub(super) struct Planes {
     n_bg: i64,
     planes: Vec<Plane>,
+    left_out: String,
 }
 
 impl Planes {
@@ -85,13 +86,17 @@ impl Planes {
                 planes.push(Plane { title: side.title.clone(), points, shares });
             }
         }
-        Ok((!planes.is_empty()).then_some(Self { n_bg: pair.n_bg, planes }))
+        Ok((!planes.is_empty()).then_some(Self {
+            n_bg: pair.n_bg,
+            planes,
+            left_out: pair.left_out,
+        }))
     }
 
     pub fn caption(&self) -> String {
         format!(
-            "Embeddings of the ID test at N = {}, one run of each method, on their first two principal axes (with their share of the variance). Left: coloured by digit. Right: the same points, coloured by which of its label's {} backgrounds an image has; clusters of one colour mean that the network tells backgrounds apart.",
-            self.n_bg, self.n_bg
+            "Embeddings of the ID test at N = {}, one run of each method, on their first two principal axes (with their share of the variance). Left: coloured by digit. Right: the same points, coloured by which of its label's {} backgrounds an image has; clusters of one colour mean that the network tells backgrounds apart.{}",
+            self.n_bg, self.n_bg, self.left_out
         )
     }
 
@@ -111,9 +116,9 @@ impl Planes {
                 "background": column(|p| p.background as f64),
             })
         };
-        let n = self.n_bg;
+        let (n, left_out) = (self.n_bg, &self.left_out);
         json!({
-            "caption": format!("Embeddings of the ID test at N = {n}, of one run of each method that is alive, on their first two principal axes. Coloured by background, by which of its label's {n} an image has, clusters of one colour mean that the network tells backgrounds apart."),
+            "caption": format!("Embeddings of the ID test at N = {n}, of one run of each method that is alive, on their first two principal axes. Coloured by background, by which of its label's {n} an image has, clusters of one colour mean that the network tells backgrounds apart.{left_out}"),
             "planes": self.planes.iter().map(plane).collect::<Vec<_>>(),
             "colours": TEN.map(css),
         })

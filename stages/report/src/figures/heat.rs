@@ -1,5 +1,7 @@
 //! OOD accuracy over the weight and the threshold of the penalty: the (lambda, tau) heat map.
 
+use std::collections::BTreeSet;
+
 use dissim_statistics::{mean, student};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -8,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::canvas::{Drawing, Drawn, shade, text};
 use super::tiles::{BOTTOM, LEFT, TOP, Tile, Tiles};
-use crate::runs::{Run, VARIANT, distinct};
+use crate::runs::{Run, distinct, left_out, mixture};
 
 /// For the bar of shades.
 const RIGHT: f64 = 100.0;
@@ -19,6 +21,8 @@ pub(super) struct HeatMap {
     tiles: Tiles,
     /// The smallest and the largest mean.
     range: (f64, f64),
+    /// The factors in which runs of one tile differ; such a tile is empty.
+    left_out: BTreeSet<String>,
 }
 
 impl HeatMap {
@@ -38,12 +42,22 @@ impl HeatMap {
         if lambdas.len() < 2 || taus.len() < 2 {
             return None;
         }
-        let cell = |tau: f64, lambda: f64| -> Vec<f64> {
-            let of = here.iter().filter(|r| r.tau == Some(tau) && r.lambda == Some(lambda));
-            of.filter_map(|r| r.ood_acc).collect()
+        let of = |tau: f64, lambda: f64| {
+            let of = here.iter().filter(move |r| r.tau == Some(tau) && r.lambda == Some(lambda));
+            of.copied()
         };
-        let means = taus.iter().flat_map(|tau| lambdas.iter().map(|lambda| cell(*tau, *lambda)));
+        let cell = |tau: f64, lambda: f64| -> Vec<f64> {
+            let one = mixture(of(tau, lambda)).is_empty();
+            of(tau, lambda).filter(|_| one).filter_map(|r| r.ood_acc).collect()
+        };
+        let places =
+            || taus.iter().flat_map(|tau| lambdas.iter().map(move |lambda| (*tau, *lambda)));
+        let left_out = places().flat_map(|(tau, lambda)| mixture(of(tau, lambda))).collect();
+        let means = places().map(|(tau, lambda)| cell(tau, lambda));
         let means: Vec<f64> = means.filter(|c| !c.is_empty()).map(|c| mean(&c)).collect();
+        if means.is_empty() {
+            return None;
+        }
         let low = means.iter().copied().fold(f64::INFINITY, f64::min);
         let high = means.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let tile = |tau: f64, lambda: f64| -> Option<Tile> {
@@ -75,13 +89,14 @@ impl HeatMap {
             size: (128.0, 62.0),
             cells: taus.iter().map(row).collect(),
         };
-        Some(Self { n_bg, tiles, range: (low, high) })
+        Some(Self { n_bg, tiles, range: (low, high), left_out })
     }
 
     pub fn caption(&self) -> String {
         format!(
-            "OOD accuracy of the threshold variant at N = {}, by the weight λ and the threshold τ of its pairs: mean over all runs ± half of the 95 % interval (Student's t), in percent, and the number of runs. The best mean is framed.",
-            self.n_bg
+            "OOD accuracy of the threshold variant at N = {}, by the weight λ and the threshold τ of its pairs: mean over all runs ± half of the 95 % interval (Student's t), in percent, and the number of runs. The best mean is framed.{}",
+            self.n_bg,
+            left_out(&self.left_out)
         )
     }
 
@@ -93,8 +108,7 @@ impl HeatMap {
 
 /// Whether a run departs from the plain ones in nothing but its threshold.
 fn threshold_alone(run: &Run) -> bool {
-    let departs = run.variant.get(VARIANT).map(String::as_str).unwrap_or_default();
-    let mut facts = departs.split(", ").filter_map(|part| part.split_once(" = "));
+    let mut facts = run.variant.split(", ").filter_map(|part| part.split_once(" = "));
     facts.all(|(fact, _)| ["pairs", "tau"].contains(&fact))
 }
 

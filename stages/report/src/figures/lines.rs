@@ -1,11 +1,13 @@
 //! Accuracy against N, and against lambda with the share of dead runs.
 
+use std::collections::BTreeSet;
+
 use dissim_statistics::{share, student};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::canvas::{BLUE, Drawing, Drawn, GREY, LIGHT, VERMILION};
-use crate::runs::{Run, distinct, main_lambda, sweep};
+use crate::runs::{Run, distinct, left_out, main_lambda, mixture, sweep};
 
 const SIZE: (u32, u32) = (900, 520);
 
@@ -18,8 +20,8 @@ pub(crate) struct Panel {
     /// Ticks, one a place on the x axis.
     ticks: Vec<String>,
     series: Vec<Series>,
-    /// Dead runs of all runs at each tick, where they are drawn.
-    dead: Option<Vec<(usize, usize)>>,
+    /// Dead runs of all runs at each tick, if they are drawn; `None` where runs of several settings met.
+    dead: Option<Vec<Option<(usize, usize)>>>,
 }
 
 /// A line: at each place it has, the values of its runs in percent.
@@ -35,20 +37,34 @@ pub(crate) fn panels(runs: &[Run]) -> Vec<Panel> {
     [against_backgrounds(runs), against_lambda(runs)].into_iter().flatten().collect()
 }
 
-/// Values in percent of the runs that `wanted` keeps, at each of `places`.
-fn points<T: PartialEq>(
-    runs: &[Run],
-    places: &[T],
-    place: impl Fn(&Run) -> Option<T>,
-    wanted: impl Fn(&Run) -> bool,
-    value: impl Fn(&Run) -> Option<f64>,
-) -> Vec<(usize, Vec<f64>)> {
-    let at = |p: &T| {
-        let here = runs.iter().filter(|r| wanted(r) && place(r).as_ref() == Some(p));
-        here.filter_map(&value).map(|v| v * 100.0).collect::<Vec<_>>()
-    };
-    let all = places.iter().enumerate().map(|(i, p)| (i, at(p)));
-    all.filter(|(_, values)| !values.is_empty()).collect()
+/// Runs by place on the x axis, and the factors in which runs that would be averaged differ.
+struct Places<'a, T> {
+    runs: &'a [Run],
+    places: &'a [T],
+    left_out: BTreeSet<String>,
+}
+
+impl<T: PartialEq> Places<'_, T> {
+    /// Values in percent of the runs that `wanted` keeps, at each place where they are of one setting.
+    fn points(
+        &mut self,
+        place: impl Fn(&Run) -> Option<T>,
+        wanted: impl Fn(&Run) -> bool,
+        value: impl Fn(&Run) -> Option<f64>,
+    ) -> Vec<(usize, Vec<f64>)> {
+        let mut points = Vec::new();
+        for (i, p) in self.places.iter().enumerate() {
+            let here = self.runs.iter().filter(|r| wanted(r) && place(r).as_ref() == Some(p));
+            let here: Vec<&Run> = here.collect();
+            let differ = mixture(here.iter().copied());
+            let values: Vec<f64> = here.into_iter().filter_map(&value).map(|v| v * 100.0).collect();
+            if !values.is_empty() && differ.is_empty() {
+                points.push((i, values));
+            }
+            self.left_out.extend(differ);
+        }
+        points
+    }
 }
 
 fn against_backgrounds(runs: &[Run]) -> Option<Panel> {
@@ -69,16 +85,23 @@ fn against_backgrounds(runs: &[Run]) -> Option<Panel> {
     };
     let erm = "cross-entropy";
     let (ood, id) = (|r: &Run| r.ood_acc, |r: &Run| r.id_acc);
+    let mut at = Places { runs, places: &places, left_out: BTreeSet::new() };
     let mut series = vec![
-        line(&ours, BLUE, "OOD", false, points(runs, &places, n, is_ours, ood)),
-        line(erm, VERMILION, "OOD", false, points(runs, &places, n, is_erm, ood)),
-        line(&ours, BLUE, "ID", true, points(runs, &places, n, is_ours, id)),
-        line(erm, VERMILION, "ID", true, points(runs, &places, n, is_erm, id)),
+        line(&ours, BLUE, "OOD", false, at.points(n, is_ours, ood)),
+        line(erm, VERMILION, "OOD", false, at.points(n, is_erm, ood)),
+        line(&ours, BLUE, "ID", true, at.points(n, is_ours, id)),
+        line(erm, VERMILION, "ID", true, at.points(n, is_erm, id)),
     ];
     series.retain(|s| !s.points.is_empty());
+    if series.is_empty() {
+        return None;
+    }
+    let left_out = left_out(&at.left_out);
     Some(Panel {
         name: "ood-vs-backgrounds".into(),
-        caption: "Accuracy against the number of backgrounds that each label owns in training. Solid: on backgrounds never seen (OOD). Dashed: on the training backgrounds (ID). Means with 95 % intervals over seeds; each dot is a run.".into(),
+        caption: format!(
+            "Accuracy against the number of backgrounds that each label owns in training. Solid: on backgrounds never seen (OOD). Dashed: on the training backgrounds (ID). Means with 95 % intervals over seeds; each dot is a run.{left_out}"
+        ),
         x_title: "backgrounds per label, N".into(),
         ticks: places.iter().map(ToString::to_string).collect(),
         series,
@@ -94,28 +117,26 @@ fn against_lambda(runs: &[Run]) -> Option<Panel> {
     let lambda = |r: &Run| r.lambda;
     let dead = |l: &f64| {
         let at = here.iter().filter(|r| r.lambda == Some(*l));
-        (at.clone().filter(|r| r.dead).count(), at.count())
+        let one = mixture(at.clone()).is_empty();
+        one.then(|| (at.clone().filter(|r| r.dead).count(), at.count()))
     };
+    let mut at = Places { runs: &here, places: &places, left_out: BTreeSet::new() };
+    let ood = at.points(lambda, |_| true, |r| r.ood_acc);
+    let id = at.points(lambda, |_| true, |r| r.id_acc);
+    if ood.is_empty() && id.is_empty() {
+        return None;
+    }
+    let left_out = left_out(&at.left_out);
     Some(Panel {
         name: "ood-vs-lambda".into(),
         caption: format!(
-            "Accuracy against the weight λ of the penalty at N = {n}, and the share of dead runs (ID accuracy below 20 %) with its Wilson interval. Means over all runs, dead ones too, with 95 % intervals; each dot is a run."
+            "Accuracy against the weight λ of the penalty at N = {n}, and the share of dead runs (ID accuracy below 20 %) with its Wilson interval. Means over all runs, dead ones too, with 95 % intervals; each dot is a run.{left_out}"
         ),
         x_title: format!("weight of the penalty, λ  (N = {n})"),
         ticks: places.iter().map(ToString::to_string).collect(),
         series: vec![
-            Series {
-                label: "OOD".into(),
-                colour: BLUE,
-                dashed: false,
-                points: points(&here, &places, lambda, |_| true, |r| r.ood_acc),
-            },
-            Series {
-                label: "ID".into(),
-                colour: GREY,
-                dashed: true,
-                points: points(&here, &places, lambda, |_| true, |r| r.id_acc),
-            },
+            Series { label: "OOD".into(), colour: BLUE, dashed: false, points: ood },
+            Series { label: "ID".into(), colour: GREY, dashed: true, points: id },
         ],
         dead: Some(places.iter().map(dead).collect()),
     })
@@ -214,16 +235,16 @@ fn draw<B: DrawingBackend>(panel: &Panel, area: &DrawingArea<B, Shift>, scale: f
             .label_style(font(14.0))
             .axis_desc_style(font(15.0))
             .draw()?;
-        for (i, &(count, n)) in dead.iter().enumerate() {
-            let (at, share_) = (i as f64, 100.0 * count as f64 / n as f64);
-            chart.draw_series([Rectangle::new(
-                [(at - 0.14, 0.0), (at + 0.14, share_)],
-                VERMILION.mix(0.75).filled(),
-            )])?;
+        // A share is a dot with Wilson's interval as a thin whisker.
+        for (i, &dead) in dead.iter().enumerate() {
+            let Some((count, n)) = dead else { continue };
+            let (at, percent) = (i as f64, 100.0 * count as f64 / n as f64);
             if let Some(interval) = share::wilson(count, n, 0.95) {
                 let ends = [(at, interval.low * 100.0), (at, interval.high * 100.0)];
-                chart.draw_series([PathElement::new(ends, BLACK.stroke_width(px(1.2) as u32))])?;
+                let style = VERMILION.stroke_width(px(1.0) as u32);
+                chart.draw_series([PathElement::new(ends, style)])?;
             }
+            chart.draw_series([Circle::new((at, percent), px(4.5), VERMILION.filled())])?;
         }
     }
     area.present()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::runs::{Run, distinct, main_lambda, sweep};
+use crate::runs::{Run, distinct, left_out, main_lambda, mixture, sweep};
 
 /// One side.
 pub(super) struct Side {
@@ -15,25 +15,29 @@ pub(super) struct Side {
 pub(super) struct Pair {
     pub n_bg: i64,
     pub sides: Vec<Side>,
+    /// What a caption says of a side whose runs are of several settings.
+    pub left_out: String,
 }
 
 impl Pair {
-    /// None where there are no runs.
+    /// `None` if no side has runs of one setting.
     pub fn of(runs: &[Run]) -> Option<Self> {
         let all = distinct(runs.iter().map(|r| r.n_bg));
         let n_bg = sweep(runs).or_else(|| all.get(all.len() / 2).copied())?;
         let lambda = main_lambda(runs);
-        let tasks = |wanted: &dyn Fn(&Run) -> bool| -> BTreeSet<String> {
-            let here = runs.iter().filter(|r| r.n_bg == n_bg && wanted(r));
-            here.filter_map(|r| r.task.clone()).collect()
+        let mut differ = BTreeSet::new();
+        let mut side = |title: String, wanted: &dyn Fn(&Run) -> bool| {
+            let here: Vec<&Run> = runs.iter().filter(|r| r.n_bg == n_bg && wanted(r)).collect();
+            let mixed = mixture(here.iter().copied());
+            let one = mixed.is_empty();
+            differ.extend(mixed);
+            let tasks: BTreeSet<String> = here.iter().filter_map(|r| r.task.clone()).collect();
+            (one && !tasks.is_empty()).then_some(Side { title, tasks })
         };
         let ours = format!("dissimilarity, λ = {}", lambda.unwrap_or_default());
-        let sides = [
-            ("cross-entropy".to_owned(), tasks(&|r| r.method == "erm")),
-            (ours, tasks(&|r| r.method == "dissimilarity" && r.lambda == lambda)),
-        ];
-        let sides = sides.into_iter().map(|(title, tasks)| Side { title, tasks });
-        let sides: Vec<Side> = sides.filter(|s| !s.tasks.is_empty()).collect();
-        (!sides.is_empty()).then_some(Self { n_bg, sides })
+        let erm = side("cross-entropy".to_owned(), &|r| r.method == "erm");
+        let ours = side(ours, &|r| r.method == "dissimilarity" && r.lambda == lambda);
+        let sides: Vec<Side> = [erm, ours].into_iter().flatten().collect();
+        (!sides.is_empty()).then(|| Self { n_bg, sides, left_out: left_out(&differ) })
     }
 }

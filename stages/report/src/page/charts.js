@@ -1,10 +1,14 @@
 // Charts -----------------------------------------------------------------------------------------
 const W = 980, LEFT = 58, RIGHT = 18, TOP = 14;
 function chart(host, spec) {
+  // Where runs of several settings meet there is no mean; the factors are named instead.
+  const leftOut = distinct(spec.series.flatMap((s) => s.points.flatMap((p) => p.mixed)));
+  for (const s of spec.series) s.points = s.points.filter((p) => !p.mixed.length);
   const state = { hidden: new Set(), zoom: null, percent: spec.percent };
   const legend = el("div", { class: "bar" }), plot = el("div", { class: "plot" });
   const box = el("div", { class: "chart", role: "group", "aria-label": spec.title }, el("h3", {}, spec.title), legend, plot), tip = tipIn(box);
   host.append(box);
+  if (leftOut.length) box.append(el("p", { class: "note left-out" }, `Left out where runs of several settings met, which differ in ${leftOut.join(", ")}.`));
   for (const s of spec.series) {
     const swatch = el("span", { class: "swatch" + (s.dash ? " dash" : ""), style: `color:${s.colour}` });
     legend.append(el("button", { type: "button", "aria-pressed": "true", onclick: (e) => {
@@ -55,9 +59,10 @@ function chart(host, spec) {
       for (const v of [0, 50, 100]) svg.append(el("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: ly(v), y2: ly(v) }), el("text", { x: LEFT - 8, y: ly(v) + 4, "text-anchor": "end" }, v));
       svg.append(el("text", { x: 14, y: (roof + base) / 2, transform: `rotate(-90 14 ${(roof + base) / 2})`, "text-anchor": "middle" }, "dead, %"));
       spec.lower.forEach((d, i) => {
+        if (!d) return;
         const text = `${d.dead} of ${d.n} runs are dead at ${spec.ticks[i]}\n95 % Wilson interval ${d.low.toFixed(0)} to ${d.high.toFixed(0)} %`;
         const on = (e) => tip.show(e.currentTarget, text);
-        svg.append(el("rect", { x: x(i) - 16, width: 32, y: ly(100 * d.dead / d.n), height: base - ly(100 * d.dead / d.n), fill: "var(--s1)", opacity: 0.75 }), el("line", { x1: x(i), x2: x(i), y1: ly(d.low), y2: ly(d.high), stroke: "currentColor", "stroke-width": 1.3 }),
+        svg.append(el("line", { x1: x(i), x2: x(i), y1: ly(d.low), y2: ly(d.high), stroke: "var(--s1)", "stroke-width": 1 }), el("circle", { cx: x(i), cy: ly(100 * d.dead / d.n), r: 4.5, fill: "var(--s1)" }),
           el("rect", { x: x(i) - 22, width: 44, y: roof, height: base - roof, fill: "transparent", tabindex: 0, role: "img", "aria-label": text.replaceAll("\n", ", "), onmouseenter: on, onfocus: on, onmouseleave: tip.hide, onblur: tip.hide }));
       });
     }
@@ -92,13 +97,20 @@ function ticks(lo, hi) {
   return out;
 }
 const colour = (i) => `var(--s${i % 7})`;
+// The factors in which runs differ that a mean would be over; of equal settings, a seed that stands twice.
+function mixture(runs) {
+  const found = DATA.factors.filter((f) => runs.some((r) => r[f] !== runs[0][f]));
+  return found.length || distinct(runs.map((r) => r.seed)).length === runs.length ? found : ["task"];
+}
 function points(runs, axis, places, metric, filter) {
   const scale = share(metric) ? 100 : 1;
-  return places.map((place, at) => ({ at, filter: `${filter} ${axis}=${show(place)}`, values: runs.filter((r) => r[axis] === place && r[metric] !== null && r[metric] !== undefined).map((r) => ({ value: Number(r[metric]) * scale, run: r })) })).filter((p) => p.values.length);
+  return places.map((place, at) => {
+    const here = runs.filter((r) => r[axis] === place), known = here.filter((r) => r[metric] !== null && r[metric] !== undefined);
+    return { at, mixed: mixture(here), filter: `${filter} ${axis}=${show(place)}`, values: known.map((r) => ({ value: Number(r[metric]) * scale, run: r })) };
+  }).filter((p) => p.values.length);
 }
 function charts() {
-  const all = objects(DATA.runs), compared = new Set(DATA.compared);
-  const host = $("charts"), runs = compared.size ? all.filter((r) => compared.has(r.task)) : all;
+  const all = objects(DATA.runs), host = $("charts"), runs = DATA.compared.map((i) => all[i]);
   const choice = $("metric")?.value || "";
   const select = el("select", { id: "metric", onchange: charts }, el("option", { value: "" }, "OOD and ID accuracy"), ...DATA.metrics.filter((m) => runs.some((r) => typeof r[m] === "number")).map((m) => el("option", { value: m }, nice(m))));
   select.value = choice;
@@ -141,20 +153,21 @@ function ranking(host, main, label, metric) {
 // Training curves: the mean over seeds of what was logged at each epoch.
 let curve = { metric: "penalty", n: null };
 function curves(host) {
-  const kept = new Set(DATA.compared), epochs = objects(DATA.epochs).filter((e) => !kept.size || !e.task || kept.has(e.task));
-  if (!epochs.length) return;
-  const numbers = DATA.epochs.columns.filter((c) => !["n_bg", "method", "lambda", "seed", "data_seed", "task", "epoch"].includes(c) && epochs.some((e) => typeof e[c] === "number"));
-  const ns = distinct(epochs.map((e) => e.n_bg));
-  if (!numbers.includes(curve.metric)) curve.metric = numbers[0];
+  const { metrics = [], columns = [], rows = [], at = [] } = DATA.curves || {};
+  if (!rows.length || !metrics.length) return;
+  const ns = at.map((a) => a.n);
+  if (!metrics.includes(curve.metric)) curve.metric = metrics[0];
   if (!ns.includes(curve.n)) curve.n = ns.includes(DATA.sweep_n) ? DATA.sweep_n : ns[0];
   const pick = (id, options, value, set) => { const s = el("select", { id, onchange: (e) => { set(e.target.value); charts(); $(id).focus(); } }, ...options.map((o) => el("option", { value: o }, id === "curve" ? nice(o) : `N = ${o}`))); s.value = value; return s; };
-  host.append(el("div", { class: "bar" }, el("label", { for: "curve" }, "Training curve of"), pick("curve", numbers, curve.metric, (v) => { curve.metric = v; }), el("label", { for: "curve-n" }, "at"), pick("curve-n", ns, curve.n, (v) => { curve.n = Number(v); })));
-  const here = epochs.filter((e) => e.n_bg === curve.n), places = distinct(here.map((e) => e.epoch));
-  const kinds = distinct(here.map((e) => `${e.method}\u0000${show(e.lambda)}`));
-  const series = kinds.map((kind, i) => {
-    const [method, lambda] = kind.split("\u0000"), of = here.filter((e) => e.method === method && show(e.lambda) === lambda);
-    const filter = `n_bg=${curve.n} method=${method}` + (lambda === "-" ? "" : ` lambda=${lambda}`);
-    return { name: lambda === "-" || method === "erm" ? method : `${method}, λ = ${lambda}`, colour: colour(i), dash: i >= 7, points: points(of, "epoch", places, curve.metric, filter).map((p) => ({ ...p, filter })) };
+  host.append(el("div", { class: "bar" }, el("label", { for: "curve" }, "Training curve of"), pick("curve", metrics, curve.metric, (v) => { curve.metric = v; }), el("label", { for: "curve-n" }, "at"), pick("curve-n", ns, curve.n, (v) => { curve.n = Number(v); })));
+  // A row is a run, an epoch, and what was logged of it; a curve is the runs of one setting.
+  const column = columns.indexOf(curve.metric), scale = share(curve.metric) ? 100 : 1, here = at.find((a) => a.n === curve.n).series;
+  const shown = new Set(here.flatMap((s) => s.runs)), known = rows.filter((r) => shown.has(r[0]) && r[column] !== null);
+  const places = distinct(known.map((r) => r[1]));
+  const series = here.map(({ name, filter, mixed, runs }, i) => {
+    const own = new Set(runs), of = known.filter((r) => own.has(r[0]));
+    const by = (epoch, at) => ({ at, mixed, filter, values: of.filter((r) => r[1] === epoch).map((r) => ({ value: r[column] * scale })) });
+    return { name, colour: colour(i), dash: i >= 7, points: places.map(by).filter((p) => p.values.length) };
   });
   chart(host, { title: `${nice(curve.metric)} by epoch at N = ${curve.n}`, series, ticks: places.map(show), xTitle: "epoch", yTitle: nice(curve.metric) + (share(curve.metric) ? ", %" : ""), percent: false, dots: false });
 }

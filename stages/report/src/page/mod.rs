@@ -96,8 +96,11 @@ impl Page {
         let pipeline = self.pipeline.as_ref();
         let mut data = self.data.clone();
         data["maps"] = self.figures.iter().filter_map(map).collect();
-        let (measured, others): (Vec<_>, Vec<_>) =
-            self.verdicts.iter().partition(|j| j.judgement.verdict != Verdict::NotRun);
+        let with = |wanted: fn(Verdict) -> bool| -> Vec<&Judged> {
+            self.verdicts.iter().filter(|j| wanted(j.judgement.verdict)).collect()
+        };
+        let measured = with(|v| !matches!(v, Verdict::NotRun | Verdict::NotJudged));
+        let (mixed, others) = (with(|v| v == Verdict::NotJudged), with(|v| v == Verdict::NotRun));
         let shared = shared_note(&measured);
         let view = json!({
             "name": pipeline.map_or("study", |p| p.name.as_str()),
@@ -112,6 +115,7 @@ impl Page {
             "shared_note": shared,
             "claims": {
                 "measured": measured.iter().map(|j| verdict(j, shared)).collect::<Vec<_>>(),
+                "mixed": mixed.iter().map(|j| verdict(j, shared)).collect::<Vec<_>>(),
                 "others": others.iter().map(|j| verdict(j, shared)).collect::<Vec<_>>(),
             },
             // What this profile has no runs for is no table.
@@ -136,12 +140,16 @@ fn script(value: &Value) -> String {
 
 /// How many claims have each verdict.
 fn tally(judged: &[Judged]) -> Vec<Value> {
-    let verdicts = [Verdict::Supported, Verdict::Refuted, Verdict::Inconclusive, Verdict::NotRun];
+    let mut verdicts =
+        vec![Verdict::Supported, Verdict::Refuted, Verdict::Inconclusive, Verdict::NotRun];
+    if judged.iter().any(|j| j.judgement.verdict == Verdict::NotJudged) {
+        verdicts.push(Verdict::NotJudged);
+    }
     let count = |verdict: Verdict| {
         let n = judged.iter().filter(|j| j.judgement.verdict == verdict).count();
         json!({ "n": n, "verdict": verdict.as_str(), "class": class(verdict) })
     };
-    verdicts.map(count).into()
+    verdicts.into_iter().map(count).collect()
 }
 
 fn class(verdict: Verdict) -> String {
@@ -203,7 +211,7 @@ fn rivals(rivals: &Rivals) -> Value {
         let filter = format!("n_bg={} method={}{lambda}", rivals.n_bg, rival.method);
         json!({ "cells": cells, "filter": filter })
     };
-    json!({ "n_bg": rivals.n_bg, "header": header, "note": Rivals::note(),
+    json!({ "n_bg": rivals.n_bg, "header": header, "note": rivals.note(),
             "rows": rows.into_iter().zip(&rivals.rows).map(row).collect::<Vec<_>>() })
 }
 
@@ -231,7 +239,7 @@ fn grid(grid: &Grid) -> Value {
         })
         .collect();
     json!({
-        "name": grid.spec.name, "caption": grid.spec.caption, "note": grid.note(),
+        "name": grid.spec.name, "caption": grid.spec.caption, "note": grid.note(str::to_owned),
         "header": grid.header(), "facts": grid.spec.rows.len(), "rows": rows,
     })
 }
@@ -241,13 +249,13 @@ fn table(markdown: &str) -> Table {
     let cells = |line: &str| -> Vec<String> {
         // A bar within a cell is escaped.
         let line = line.trim().trim_matches('|').replace("\\|", "\u{0}");
-        line.split('|').map(|c| c.trim().replace('\u{0}', "|")).collect()
+        line.split('|').map(|c| text::plain(&c.trim().replace('\u{0}', "\\|"))).collect()
     };
     let mut lines = markdown.lines().filter(|l| l.starts_with('|'));
     let header = lines.next().map(cells).unwrap_or_default();
     let rows = lines.skip(1).map(cells).collect();
     let note = markdown.lines().filter(|l| !l.starts_with('|')).collect::<Vec<_>>().join(" ");
-    Table { header, rows, note: note.trim().to_owned() }
+    Table { header, rows, note: text::plain(note.trim()) }
 }
 
 const BOX: (usize, usize) = (132, 60);
@@ -313,10 +321,14 @@ mod tests {
 
     #[test]
     fn a_markdown_table_comes_apart() {
-        let found = table("| a | b |\n|---|--:|\n| x\\|y | 2 |\n\nnote.\n");
+        let found = table("| a | b |\n|---|--:|\n| x\\|y &lt;b&gt; | 2 |\n\nnote.\n");
         assert_eq!(
             (found.header, found.rows, found.note),
-            (vec!["a".into(), "b".into()], vec![vec!["x|y".into(), "2".into()]], "note.".into(),)
+            (
+                vec!["a".into(), "b".into()],
+                vec![vec!["x|y <b>".into(), "2".into()]],
+                "note.".into(),
+            )
         );
     }
 }

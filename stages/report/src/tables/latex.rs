@@ -18,7 +18,10 @@ impl Grid {
                 Some(cell) => {
                     let (mean, half) = self.text(cell);
                     let half = half.map(|h| format!(" $\\pm$ {h}")).unwrap_or_default();
-                    let mean = mean.replacen('-', "$-$", 1);
+                    let mean = match cell.count {
+                        Some(_) => text::latex(&mean),
+                        None => mean.replacen('-', "$-$", 1),
+                    };
                     match cell.mark {
                         Mark::Plain => mean + &half,
                         Mark::Best => format!("\\textbf{{{mean}}}{half}"),
@@ -31,7 +34,7 @@ impl Grid {
         format!(
             "% Needs \\usepackage{{booktabs}}.\n\\begin{{table}}[ht]\n  \\centering\n  \\caption{{{}. {}}}\n  \\label{{tab:{}}}\n  \\begin{{tabular}}{{{align}}}\n    \\toprule\n{}    \\midrule\n{body}    \\bottomrule\n  \\end{{tabular}}\n\\end{{table}}\n",
             text::latex(&self.spec.caption),
-            text::latex(&self.note()),
+            text::latex(&self.note(str::to_owned)),
             self.spec.name,
             line(&header),
         )

@@ -33,6 +33,6 @@ impl Grid {
             "" => String::new(),
             caption => format!("**{}**\n\n", text::markdown(caption)),
         };
-        format!("{caption}{out}\n{}\n", self.note())
+        format!("{caption}{out}\n{}\n", self.note(text::markdown))
     }
 }

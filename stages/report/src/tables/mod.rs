@@ -4,10 +4,10 @@ mod latex;
 mod markdown;
 mod write;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use dissim_api::{ParamError, Params, resolve};
-use dissim_claims::{Columns, Row, Selection};
+use dissim_claims::{Columns, Row, RunTable, Selection};
 use dissim_statistics::{share, student};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ pub struct TableSpec {
     /// The facts whose values make the columns; none makes one column a metric.
     #[serde(default)]
     pub columns: Vec<String>,
-    /// The metrics shown; a flag such as `dead` is shown as its share.
+    /// The metrics shown; a flag such as `dead` is shown as a count of runs with Wilson's interval.
     pub metrics: Vec<String>,
     /// How numbers are written.
     #[serde(default)]
@@ -118,16 +118,19 @@ pub(crate) struct Grid {
     pub rows: Vec<Vec<Value>>,
     /// The values of `columns` and a metric, a column each.
     pub columns: Vec<(Vec<Value>, String)>,
-    /// Cells by row and column; none where nothing was run, or where runs of several settings met.
+    /// Cells by row and column; `None` if nothing was run, or if runs of several settings met.
     pub cells: Vec<Vec<Option<Cell>>>,
-    /// The facts in which such runs differ.
+    /// The columns in which such runs differ.
     pub mixed: BTreeSet<String>,
 }
 
-/// A mean over runs.
+/// A mean over runs, or a share of them.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Cell {
     pub n: usize,
+    /// Of a share, the number of runs that count.
+    pub count: Option<usize>,
+    /// The mean, or the share.
     pub mean: f64,
     /// Ends of the interval: Student's t over runs, Wilson's for a share.
     pub interval: Option<(f64, f64)>,
@@ -148,10 +151,10 @@ pub(crate) enum Mark {
 
 impl Grid {
     /// The table over these runs.
-    pub fn of(spec: TableSpec, runs: &[Row]) -> Self {
+    pub fn of(spec: TableSpec, table: &RunTable) -> Self {
         let named = [spec.rows.as_slice(), &spec.columns].concat();
         let wanted = |r: &&Row| dissim_claims::matches_naming(r, &spec.at, &named);
-        let runs: Vec<&Row> = runs.iter().filter(wanted).collect();
+        let runs: Vec<&Row> = table.rows().iter().filter(wanted).collect();
         let rows = keys(&runs, &spec.rows);
         let groups = keys(&runs, &spec.columns);
         let with_metric = |group: &Vec<Value>| {
@@ -165,7 +168,7 @@ impl Grid {
             for (group, metric) in &columns {
                 let of = here.iter().filter(|r| key(r, &spec.columns) == *group);
                 let of: Vec<&Row> = of.map(|r| **r).collect();
-                let differ = settings(&of);
+                let differ = table.mixture(&of);
                 line.push(match differ.is_empty() {
                     true => cell(&of.iter().filter_map(|r| r.get(metric)).collect::<Vec<_>>()),
                     false => None,
@@ -199,31 +202,40 @@ impl Grid {
         facts.chain(self.columns.iter().map(column)).collect()
     }
 
-    /// A cell's mean and half of its interval as text: `53.1 ± 9.9`.
+    /// A cell as text: a mean and half of its interval, or a share: `1 of 10, 2 to 40 %`.
     pub fn text(&self, cell: &Cell) -> (String, Option<String>) {
+        if let Some(count) = cell.count {
+            return (share::in_words(count, cell.n, CONFIDENCE), None);
+        }
         let scale = if self.spec.format == Format::Percent { 100.0 } else { 1.0 };
         let digits = self.spec.decimals;
         let half = cell.interval.map(|(low, high)| (high - low) / 2.0 * scale);
         (format!("{:.digits$}", cell.mean * scale), half.map(|h| format!("{h:.digits$}")))
     }
 
-    /// What the numbers are.
-    pub fn note(&self) -> String {
-        let unit = if self.spec.format == Format::Percent { "Percent. " } else { "" };
-        let marks = match self.spec.best {
-            Best::Unmarked => "",
-            _ => " Bold: the best of its row; underlined: within the interval of the best.",
-        };
-        let left_out = match self.mixed.is_empty() {
-            true => String::new(),
-            false => format!(
-                " Left empty where runs of several settings met, which differ in {}: name them under `rows`, `columns` or `at`.",
-                self.mixed.iter().cloned().collect::<Vec<_>>().join(", ")
-            ),
-        };
-        format!(
-            "{unit}Mean ± half of the 95 % interval over runs (Student's t; Wilson for shares).{marks}{left_out}"
-        )
+    /// What the numbers are. Names that the study chose go through `escape`.
+    pub fn note(&self, escape: fn(&str) -> String) -> String {
+        let cells = || self.cells.iter().flatten().flatten();
+        let mut parts = Vec::new();
+        if !self.spec.at.is_empty() {
+            parts.push(format!("Runs with {}.", escape(&dissim_claims::words(&self.spec.at))));
+        }
+        if cells().any(|cell| cell.count.is_none()) || cells().next().is_none() {
+            let unit = if self.spec.format == Format::Percent { "Percent. " } else { "" };
+            parts.push(format!("{unit}Mean ± half of the 95 % interval over runs (Student's t)."));
+        }
+        if cells().any(|cell| cell.count.is_some()) {
+            parts.push("A share is a count of runs, with Wilson's 95 % interval.".to_owned());
+        }
+        if self.spec.best != Best::Unmarked {
+            let marks = "Bold: the best of its row; underlined: within the interval of the best.";
+            parts.push(marks.to_owned());
+        }
+        if !self.mixed.is_empty() {
+            let names = self.mixed.iter().map(|name| escape(name)).collect::<Vec<_>>().join(", ");
+            parts.push(format!("Left empty where runs of several settings met, which differ in {names}: name them under `rows`, `columns` or `at`."));
+        }
+        parts.join(" ")
     }
 }
 
@@ -262,30 +274,18 @@ fn keys(runs: &[&Row], facts: &[String]) -> Vec<Vec<Value>> {
     found
 }
 
-/// The facts in which runs with one seed differ: a mean over them would be one of several settings.
-fn settings(runs: &[&Row]) -> Vec<String> {
-    let mut first: BTreeMap<String, &Row> = BTreeMap::new();
-    for &run in runs {
-        let seed = run.get("seed").map(dissim_claims::sort_key).unwrap_or_default();
-        if let Some(other) = first.insert(seed, run) {
-            let facts = dissim_claims::differing(run, other).into_iter();
-            return facts.map(str::to_owned).collect();
-        }
-    }
-    Vec::new()
-}
-
 fn cell(values: &[&Value]) -> Option<Cell> {
     let flags: Vec<bool> = values.iter().filter_map(|v| v.as_bool()).collect();
     if !flags.is_empty() {
         let (n, yes) = (flags.len(), flags.iter().filter(|f| **f).count());
         let interval = share::wilson(yes, n, CONFIDENCE).map(|i| (i.low, i.high));
-        return Some(Cell { n, mean: yes as f64 / n as f64, interval, mark: Mark::Plain });
+        let mean = yes as f64 / n as f64;
+        return Some(Cell { n, count: Some(yes), mean, interval, mark: Mark::Plain });
     }
     let numbers: Vec<f64> = values.iter().filter_map(|v| v.as_f64()).collect();
     let (mean, _, interval) = student::summary(&numbers, CONFIDENCE)?;
     let interval = interval.map(|i| (i.low, i.high));
-    Some(Cell { n: numbers.len(), mean, interval, mark: Mark::Plain })
+    Some(Cell { n: numbers.len(), count: None, mean, interval, mark: Mark::Plain })
 }
 
 /// Marks the best cell of one metric, and those whose mean lies in its interval.
@@ -319,3 +319,5 @@ fn mark(line: &mut [Option<Cell>], best: Best, of_metric: impl Fn(usize) -> bool
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::compile;

@@ -6,6 +6,11 @@ use serde_json::json;
 
 use super::*;
 
+fn table(rows: Vec<Row>) -> RunTable {
+    let factors = ["n_bg", "method", "lambda", "sampler", "lr"].map(str::to_owned);
+    RunTable::new(rows, factors.into(), ["seed".to_owned()].into())
+}
+
 fn runs() -> Vec<Row> {
     let mut rows = Vec::new();
     for (n, method, lambda, values) in [
@@ -28,9 +33,9 @@ fn spec(value: Value) -> TableSpec {
 }
 
 fn grid() -> Grid {
-    let table = json!({ "name": "ood", "caption": "OOD accuracy, 100 % real", "rows": ["n_bg"],
+    let entry = json!({ "name": "ood", "caption": "OOD accuracy, 100 % real", "rows": ["n_bg"],
                         "columns": ["method", "lambda"], "metrics": ["ood_acc"] });
-    Grid::of(spec(table), &runs())
+    Grid::of(spec(entry), &table(runs()))
 }
 
 #[test]
@@ -56,29 +61,70 @@ fn a_cell_of_several_settings_is_left_empty_and_said_so() {
     let more = json!({ "n_bg": 16, "method": "erm", "lambda": null, "seed": 1, "sampler": "groups",
                        "ood_acc": 0.9, "dead": false });
     runs.push(more.as_object().unwrap().clone().into_iter().collect());
-    let table = |columns: Value| {
-        let table = json!({ "name": "t", "rows": ["n_bg"], "columns": columns,
+    let grid = |columns: Value| {
+        let entry = json!({ "name": "t", "rows": ["n_bg"], "columns": columns,
                             "metrics": ["ood_acc"], "at": { "method": "erm" } });
-        Grid::of(spec(table), &runs)
+        Grid::of(spec(entry), &table(runs.clone()))
     };
-    let mixed = table(json!(["method"]));
+    let mixed = grid(json!(["method"]));
     assert!(mixed.cells[0][0].is_some() && mixed.cells[1][0].is_none());
-    assert!(mixed.note().ends_with(
-        "Left empty where runs of several settings met, which differ in sampler: name them under `rows`, `columns` or `at`."
-    ), "{}", mixed.note());
-    let told = table(json!(["sampler"]));
+    insta::assert_snapshot!(
+        mixed.note(str::to_owned),
+        @"Runs with method = erm. Percent. Mean ± half of the 95 % interval over runs (Student's t). Bold: the best of its row; underlined: within the interval of the best. Left empty where runs of several settings met, which differ in sampler: name them under `rows`, `columns` or `at`."
+    );
+    let told = grid(json!(["sampler"]));
     assert!(told.mixed.is_empty() && told.cells[1].iter().all(Option::is_some));
+}
+
+/// No seed has both learning rates, so only the setting tells the runs apart.
+#[test]
+fn cell_of_two_learning_rates_is_left_empty() {
+    let mut runs = runs();
+    for run in &mut runs {
+        let first = run["seed"] == json!(0);
+        run.insert("lr".to_owned(), json!(if first { 0.01 } else { 0.001 }));
+    }
+    let grid = |columns: Value, at: Value| {
+        let entry = json!({ "name": "t", "rows": ["n_bg"], "columns": columns,
+                            "metrics": ["ood_acc", "dead"], "at": at });
+        Grid::of(spec(entry), &table(runs.clone()))
+    };
+    let mixed = grid(json!(["method"]), json!({}));
+    assert!(mixed.cells.iter().flatten().all(Option::is_none));
+    assert_eq!(mixed.mixed, ["lr".to_owned()].into());
+    // A list under `at` selects; it does not say that its values may be averaged.
+    let list = grid(json!(["method"]), json!({ "lr": [0.01, 0.001] }));
+    assert!(list.cells.iter().flatten().all(Option::is_none));
+    let named = grid(json!(["method", "lr"]), json!({}));
+    assert!(named.mixed.is_empty() && named.cells[1].iter().flatten().count() == 4);
+    let one = grid(json!(["method"]), json!({ "lr": 0.001 }));
+    assert_eq!((one.mixed.len(), one.cells[1][4].unwrap().n), (0, 2));
 }
 
 #[test]
 fn a_flag_is_a_share_with_wilsons_interval() {
-    let table = json!({ "name": "d", "rows": ["method"], "metrics": ["dead"], "best": "lowest",
+    let entry = json!({ "name": "d", "rows": ["method"], "metrics": ["dead"], "best": "lowest",
                         "at": { "method": "dissimilarity" } });
-    let cell = Grid::of(spec(table), &runs()).cells[0][0].unwrap();
+    let grid = Grid::of(spec(entry), &table(runs()));
+    let cell = grid.cells[0][0].unwrap();
     assert_eq!((cell.n, cell.mean, cell.mark), (3, 1.0 / 3.0, Mark::Plain));
     // statsmodels: proportion_confint(1, 3, method="wilson") = (0.0615, 0.7923).
     let (low, high) = cell.interval.unwrap();
     assert!((low - 0.0615).abs() < 1e-4 && (high - 0.7923).abs() < 1e-4, "{low} {high}");
+    // A count in every format, never mean ± half.
+    assert!(
+        grid.markdown().contains("| dissimilarity | 1 of 3, 6 to 79 % |"),
+        "{}",
+        grid.markdown()
+    );
+    assert!(grid.latex().contains(r"dissimilarity & 1 of 3, 6 to 79 \% \\"), "{}", grid.latex());
+    let folder = tempfile::tempdir().unwrap();
+    write(&grid, folder.path()).unwrap();
+    let csv = std::fs::read_to_string(folder.path().join("d.csv")).unwrap();
+    assert!(
+        csv.starts_with("method,metric,n,count,low,high\ndissimilarity,dead,3,1,0.06"),
+        "{csv}"
+    );
 }
 
 #[test]
@@ -120,10 +166,9 @@ fn csv_and_parquet_hold_the_same_cells() {
     }
 }
 
-/// pdflatex compiles the table with hostile text in it. Without an engine the test says that it was
-/// skipped; under CI=true an engine must be there.
-#[test]
-fn the_latex_compiles() {
+/// pdflatex compiles these tables. Without an engine the test says that it was skipped; under CI=true an
+/// engine must be there.
+pub(crate) fn compile(tables: &str) {
     let engine = Command::new("pdflatex").arg("--version").stdout(Stdio::null()).status();
     if !engine.is_ok_and(|s| s.success()) {
         assert!(
@@ -136,13 +181,8 @@ fn the_latex_compiles() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let mut hostile = grid();
-    hostile.spec.caption =
-        r##"\input{/etc/passwd} 50% #1 $x_1^2$ ~ {λ} 漢字 <a|b> "q" ± é"##.into();
     let text = format!(
-        "\\documentclass{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n{}{}\\end{{document}}\n",
-        grid().latex(),
-        hostile.latex()
+        "\\documentclass{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n{tables}\\end{{document}}\n"
     );
     std::fs::write(folder.path().join("t.tex"), text).unwrap();
     let output = Command::new("pdflatex")
@@ -154,4 +194,12 @@ fn the_latex_compiles() {
     assert!(output.status.success(), "{log}");
     let pdf = std::fs::read(folder.path().join("t.pdf")).unwrap();
     assert!(pdf.starts_with(b"%PDF"));
+}
+
+#[test]
+fn the_latex_compiles() {
+    let mut hostile = grid();
+    hostile.spec.caption =
+        r##"\input{/etc/passwd} 50% #1 $x_1^2$ ~ {λ} 漢字 <a|b> "q" ± é"##.into();
+    compile(&(grid().latex() + &hostile.latex()));
 }

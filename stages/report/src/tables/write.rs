@@ -5,6 +5,7 @@ use std::path::Path;
 
 use dissim_api::{IoContext, StageError};
 use polars::prelude::*;
+use serde_json::Value;
 
 use super::Grid;
 use crate::text;
@@ -17,8 +18,7 @@ pub(crate) fn write(grid: &Grid, folder: &Path) -> Result<(), StageError> {
     let base = folder.join(&grid.spec.name);
     let mut frame = frame(grid).or_fail("cannot build the table", &base)?;
     let path = base.with_extension("csv");
-    let mut file = File::create(&path).or_fail("cannot write", &path)?;
-    CsvWriter::new(&mut file).finish(&mut frame).or_fail("cannot write", &path)?;
+    dissim_aggregate::write_csv(&frame, &path)?;
     let path = base.with_extension("parquet");
     let file = File::create(&path).or_fail("cannot write", &path)?;
     let writer = ParquetWriter::new(file).with_compression(ParquetCompression::Uncompressed);
@@ -30,7 +30,8 @@ pub(crate) fn write(grid: &Grid, folder: &Path) -> Result<(), StageError> {
     Ok(())
 }
 
-/// One row a cell: facts, metric, n, mean, ends of the interval.
+/// One row per cell: facts, metric, n, the mean of a number or the count of a share, and the ends of
+/// its interval.
 fn frame(grid: &Grid) -> PolarsResult<DataFrame> {
     let mut cells = Vec::new();
     for (row, line) in grid.rows.iter().zip(&grid.cells) {
@@ -40,14 +41,13 @@ fn frame(grid: &Grid) -> PolarsResult<DataFrame> {
     }
     let mut columns: Vec<Column> = Vec::new();
     for (i, fact) in grid.spec.rows.iter().enumerate() {
-        let values: Vec<_> = cells.iter().map(|(row, ..)| text::value(&row[i])).collect();
+        let values: Vec<_> = cells.iter().map(|(row, ..)| fact_text(&row[i])).collect();
         columns.push(Column::new(fact.as_str().into(), values));
     }
     for (i, fact) in grid.spec.columns.iter().enumerate() {
         // A fact may make rows and columns at once; the table needs it once.
         if !grid.spec.rows.contains(fact) {
-            let values: Vec<_> =
-                cells.iter().map(|(_, group, ..)| text::value(&group[i])).collect();
+            let values: Vec<_> = cells.iter().map(|(_, group, ..)| fact_text(&group[i])).collect();
             columns.push(Column::new(fact.as_str().into(), values));
         }
     }
@@ -58,8 +58,20 @@ fn frame(grid: &Grid) -> PolarsResult<DataFrame> {
     columns.push(Column::new("metric".into(), metrics));
     columns
         .push(Column::new("n".into(), cells.iter().map(|(.., c)| c.n as i64).collect::<Vec<_>>()));
-    columns.push(number("mean", |c| Some(c.mean)));
+    let shares = cells.iter().filter(|(.., c)| c.count.is_some()).count();
+    if shares > 0 {
+        let counts = cells.iter().map(|(.., c)| c.count.map(|count| count as i64));
+        columns.push(Column::new("count".into(), counts.collect::<Vec<_>>()));
+    }
+    if shares < cells.len() || cells.is_empty() {
+        columns.push(number("mean", |c| c.count.is_none().then_some(c.mean)));
+    }
     columns.push(number("low", |c| c.interval.map(|i| i.0)));
     columns.push(number("high", |c| c.interval.map(|i| i.1)));
     DataFrame::new(cells.len(), columns)
+}
+
+/// A fact as text; null is empty.
+fn fact_text(value: &Value) -> Option<String> {
+    (!value.is_null()).then(|| text::value(value))
 }
