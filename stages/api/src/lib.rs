@@ -23,4 +23,4 @@ pub use device::Device;
 pub use error::{IoContext, StageError};
 pub use params::{ParamError, Params, resolve, schema};
 pub use spec::{Event, PipelineSummary, Progress, StageSummary, TaskSpec};
-pub use stage::{Arity, Input, Stage, Traits};
+pub use stage::{Arity, Input, Placeholder, PlaceholderTarget, Stage, Traits};
