@@ -52,7 +52,9 @@ fn normal(value: &Value) -> String {
         Value::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(whole), _) => whole.to_string(),
             // Every whole number below 2^53 is an `f64`, and below that no two are the same one.
-            (None, Some(float)) if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 => {
+            (None, Some(float))
+                if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 =>
+            {
                 (float as i64).to_string()
             }
             (None, Some(float)) => format!("{float:?}"),
@@ -82,6 +84,9 @@ mod tests {
         assert_eq!(normal(&json!([1, 0.5, {"a": 2}])), normal(&json!([1.0, 0.5, {"a": 2.0}])));
         assert_eq!(normal(&json!(-0.0)), normal(&json!(0)));
         assert_ne!(normal(&json!(1)), normal(&json!("1")));
-        assert_ne!(normal(&json!(9_007_199_254_740_993_i64)), normal(&json!(9_007_199_254_740_992_i64)));
+        assert_ne!(
+            normal(&json!(9_007_199_254_740_993_i64)),
+            normal(&json!(9_007_199_254_740_992_i64))
+        );
     }
 }

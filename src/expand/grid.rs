@@ -117,8 +117,9 @@ impl Seen {
             good = false;
             if values.is_first_error(value.node.parameter.as_deref()) {
                 let (one, other) = (&first.text, &value.text);
-                let message =
-                    format!("`{one}` and `{other}` on axis `{axis}` are one value, written differently");
+                let message = format!(
+                    "`{one}` and `{other}` on axis `{axis}` are one value, written differently"
+                );
                 let help = format!(
                     "write them the same way, or in quotes if they are text: \"{one}\", \"{other}\""
                 );

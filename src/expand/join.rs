@@ -87,7 +87,8 @@ pub(crate) fn select(text: &str, expansion: &Expansion) -> Result<Upstream, Pipe
             let matches = |task: &TaskId| {
                 wanted.iter().all(|&(axis, pattern, is_value)| {
                     axes(*task).any(|(a, value)| {
-                        a == axis && if is_value { value.text == pattern } else { fits(value, pattern) }
+                        a == axis
+                            && if is_value { value.text == pattern } else { fits(value, pattern) }
                     })
                 })
             };
@@ -99,7 +100,9 @@ pub(crate) fn select(text: &str, expansion: &Expansion) -> Result<Upstream, Pipe
     if selected.is_empty() && !own.is_empty() {
         let mut error = error(format!("`{text}` matches no task of stage `{name}`"));
         // A piece that was taken for the end of a value may be an axis with a typo.
-        for piece in terms.unwrap_or_default().split(',').filter(|piece| !piece.contains(['[', ']'])) {
+        for piece in
+            terms.unwrap_or_default().split(',').filter(|piece| !piece.contains(['[', ']']))
+        {
             if let Some((axis, _)) = piece.split_once('=')
                 && !names.contains(&axis.trim())
             {

@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use crate::graph::{Need, StageId, StageNode, Task, TaskId};
 use crate::parse::{
-    Data, Document, Key, Node, PipelineError, Place, StageEntry, Values, suggest_or_list, suggestion,
+    Data, Document, Key, Node, PipelineError, Place, StageEntry, Values, suggest_or_list,
+    suggestion,
 };
 use crate::registry::Registry;
 use axis::{Axes, AxisValue};
@@ -114,7 +115,7 @@ fn check_alone(
     check_placeholders(entry, stage, with.as_deref(), &parameters, errors);
     if let Some(with) = with {
         let own = combinations.and_then(|all| all.into_iter().next()).unwrap_or_default();
-        let checker = Checker { entry, stage, with: &with, parameters: &parameters, values };
+        let checker = Checker::new(entry, stage, &with, &parameters, values);
         let given = checker.given(&own, &own);
         if let Err(found) = stage.resolve(&given) {
             let named: Vec<_> =
@@ -149,7 +150,8 @@ fn check_placeholders(
     let of = format!("stage `{}`", entry.key.name);
     for (key, node) in with.unwrap_or_default() {
         if key.name == "matrix" && stage.traits().open_axes {
-            let message = format!("`matrix` of {of} stands under `with`, where its axes are filled in");
+            let message =
+                format!("`matrix` of {of} stands under `with`, where its axes are filled in");
             let error = PipelineError::new(key.place.clone(), message);
             errors.push(error.help("write it beside `with`"));
         }
@@ -167,7 +169,8 @@ fn check_placeholders(
                     ("axis of its own", axes.collect())
                 }
             };
-            let Some(known) = lists.into_iter().find(|known| !known.contains(&name.as_str())) else {
+            let Some(known) = lists.into_iter().find(|known| !known.contains(&name.as_str()))
+            else {
                 continue;
             };
             let message = format!("{of} has no {word} `{name}`");
@@ -202,20 +205,29 @@ struct Checker<'a> {
     entry: &'a StageEntry,
     stage: &'a dyn Stage,
     with: &'a [(Key, Node)],
+    /// The same as JSON.
+    fixed: Params,
     parameters: &'a Parameters,
     values: &'a Values,
 }
 
-impl Checker<'_> {
+impl<'a> Checker<'a> {
+    fn new(
+        entry: &'a StageEntry,
+        stage: &'a dyn Stage,
+        with: &'a [(Key, Node)],
+        parameters: &'a Parameters,
+        values: &'a Values,
+    ) -> Self {
+        let json = |(key, node): &(Key, Node)| (key.name.clone(), parameters.json(&key.name, node));
+        Self { entry, stage, with, fixed: with.iter().map(json).collect(), parameters, values }
+    }
+
     /// The parameters of a task: those under `with`, its axes that are parameters, and as `matrix` the
     /// stage's own axes that are none.
     fn given(&self, axes: &Axes, own: &Axes) -> Params {
         let names = &self.parameters.names;
-        let mut params: Params = self
-            .with
-            .iter()
-            .map(|(key, node)| (key.name.clone(), self.parameters.json(&key.name, node)))
-            .collect();
+        let mut params = self.fixed.clone();
         for (axis, value) in axes {
             if names.contains(axis) && !params.contains_key(axis) {
                 params.insert(axis.clone(), self.parameters.json(axis, &value.node));
@@ -319,7 +331,9 @@ impl Expansion {
         let before = errors.len();
         let parameters = Parameters::of(stage.as_ref());
         let needs = self.upstreams(entry, stage.as_ref(), errors);
-        self.check_axes(entry, stage.as_ref(), &parameters.names, &needs, errors);
+        if errors.len() == before {
+            self.check_axes(entry, stage.as_ref(), &parameters.names, &needs, errors);
+        }
         let with = with(entry, values, errors);
         check_placeholders(entry, stage.as_ref(), with.as_deref(), &parameters, errors);
         if errors.len() > before {
@@ -330,8 +344,7 @@ impl Expansion {
         let policy = entry.policy(values, errors);
         let (Some(with), Some(combinations)) = (with, combinations) else { return false };
         let first = self.tasks.len();
-        let checker =
-            Checker { entry, stage: stage.as_ref(), with: &with, parameters: &parameters, values };
+        let checker = Checker::new(entry, stage.as_ref(), &with, &parameters, values);
         let builder = Builder { checker, needs: &needs, root, inside: Inside::default() };
         let (tasks, axes) = builder.tasks(self, &combinations, self.stages.len(), errors);
         self.tasks.extend(tasks);
@@ -470,7 +483,8 @@ impl Builder<'_> {
             for need in self.needs.iter().filter(|n| n.group.is_none()) {
                 for (slot, upstream) in need.upstreams.iter().enumerate() {
                     let index = (need.input.as_str(), slot);
-                    bindings = indexes.join(index, bindings, upstream, &need.input, &expansion.axes);
+                    bindings =
+                        indexes.join(index, bindings, upstream, &need.input, &expansion.axes);
                 }
             }
             if bindings.is_empty() {
@@ -536,8 +550,9 @@ impl Builder<'_> {
                 value.text
             );
             let there = listed(has(axis).into_iter().map(|value| value.text.as_str()));
-            let help =
-                format!("there, {axis} is {there}: add the value to `{stage}`, or take it out here");
+            let help = format!(
+                "there, {axis} is {there}: add the value to `{stage}`, or take it out here"
+            );
             return Some(PipelineError::new(value.node.place.clone(), message).help(help));
         }
         let message = match unmatched {
@@ -567,8 +582,7 @@ impl Builder<'_> {
             }
         };
         // A parameter that resolving dropped has no effect: it is no part of the task's place.
-        let dropped =
-            |axis: &str| parameters.names.contains(axis) && !resolved.contains_key(axis);
+        let dropped = |axis: &str| parameters.names.contains(axis) && !resolved.contains_key(axis);
         let is_own = |axis: &str| own.iter().any(|(o, _)| o == axis);
         let written: Axes =
             binding.axes.into_iter().filter(|(axis, _)| !(is_own(axis) && dropped(axis))).collect();
@@ -588,7 +602,8 @@ impl Builder<'_> {
         files.sort();
         files.dedup();
         let name = name_of(&entry.key.name, &written);
-        let axes = written.iter().map(|(axis, value)| (axis.clone(), value.value.clone())).collect();
+        let axes =
+            written.iter().map(|(axis, value)| (axis.clone(), value.value.clone())).collect();
         let task = Task { stage, name, aliases: Vec::new(), axes, params: resolved, needs, files };
         Some((task, written))
     }

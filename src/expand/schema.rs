@@ -56,7 +56,8 @@ impl Parameters {
                     Some(schema) if schema.is_object() => self.by(schema, node),
                     _ => node.json(),
                 };
-                let entries = entries.iter().map(|(k, node)| (k.name.clone(), value(&k.name, node)));
+                let entries =
+                    entries.iter().map(|(k, node)| (k.name.clone(), value(&k.name, node)));
                 Value::Object(entries.collect())
             }
             _ => node.json(),
@@ -65,7 +66,8 @@ impl Parameters {
 
     /// The schema behind a `$ref`, or itself.
     fn resolved<'a>(&'a self, schema: &'a Value) -> &'a Value {
-        let name = schema.get("$ref").and_then(Value::as_str).and_then(|t| t.strip_prefix("#/$defs/"));
+        let name =
+            schema.get("$ref").and_then(Value::as_str).and_then(|t| t.strip_prefix("#/$defs/"));
         name.and_then(|name| self.schema.get("$defs")?.get(name)).unwrap_or(schema)
     }
 }

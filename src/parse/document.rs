@@ -240,8 +240,7 @@ impl Reader<'_> {
         let before = self.errors.len();
         let name = &key.name;
         let starts_with_letter = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        let is_good = starts_with_letter
-            && is_name(name, "_-");
+        let is_good = starts_with_letter && is_name(name, "_-");
         if !is_good {
             let help = format!(
                 "use at most {LONGEST_NAME} letters (a to z), digits, `_` and `-`, starting with a letter"
@@ -259,7 +258,11 @@ impl Reader<'_> {
                 "kind" => kind = self.text(part, node).map(|t| (t, node.place.clone())),
                 "needs" => {
                     let inputs = self.map(part, node);
-                    self.distinct_variables("inputs", "DISSIM_INPUT_", inputs.iter().map(|(key, _)| key));
+                    self.distinct_variables(
+                        "inputs",
+                        "DISSIM_INPUT_",
+                        inputs.iter().map(|(key, _)| key),
+                    );
                     for (input, node) in inputs {
                         if self.is_name(&input, "an input", "_-") {
                             needs.extend(self.need(input, &node));

@@ -21,8 +21,8 @@ use crate::expand;
 use crate::graph::Study;
 use crate::registry::{self, Registry};
 
-pub(crate) use document::{Document, StageEntry};
 pub(crate) use document::{ANCHORS, LONGEST_NAME, STAGE_KEYS, TOP_KEYS};
+pub(crate) use document::{Document, StageEntry};
 pub use errors::{PipelineError, PipelineErrors, Place};
 pub(crate) use errors::{suggest_or_list, suggestion};
 pub(crate) use executors::KEYS as SLURM_KEYS;
@@ -107,7 +107,9 @@ fn parse(
     let set = overrides::apply(&mut root, options.profile.as_deref(), &options.set, &mut ambiguous);
     let study = study(file, &root, set, registry, errors);
     // An error that another one has caused has the same place.
-    errors.retain(|error| ambiguous.iter().all(|first| first.place != error.place || first.place == Place::Nowhere));
+    errors.retain(|error| {
+        ambiguous.iter().all(|first| first.place != error.place || first.place == Place::Nowhere)
+    });
     errors.extend(ambiguous);
     study
 }

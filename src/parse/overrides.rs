@@ -40,7 +40,11 @@ pub(super) fn apply(
         profile: profile
             .map(str::to_owned)
             .or(document.default_profile.as_ref().map(|(name, _)| name.clone())),
-        parameters: document.params.iter().map(|(k, node)| (k.name.clone(), node.clone())).collect(),
+        parameters: document
+            .params
+            .iter()
+            .map(|(k, node)| (k.name.clone(), node.clone()))
+            .collect(),
         warnings: names.unused(),
     };
     check_profile_name(&document, in_force.profile.as_deref(), errors);
@@ -167,7 +171,9 @@ struct Names<'a> {
 impl<'a> Names<'a> {
     fn of(document: &'a Document, root: &Node, sets: &[Change]) -> Self {
         let mut used = BTreeSet::new();
-        let mut note = |name: &str, _: &Place| drop(used.insert(name.to_owned()));
+        let mut note = |name: &str, _: &Place| {
+            used.insert(name.to_owned());
+        };
         each_reference(root, &mut note);
         sets.iter().for_each(|set| each_reference(&set.value, &mut note));
         Self { document, used }
@@ -182,7 +188,9 @@ impl<'a> Names<'a> {
         let names = self.document.params.iter().map(|(key, _)| &key.name);
         let unused = names.filter(|name| !self.used.contains(*name));
         unused
-            .map(|name| format!("parameter `{name}` has no effect: nothing refers to `${{{name}}}`"))
+            .map(|name| {
+                format!("parameter `{name}` has no effect: nothing refers to `${{{name}}}`")
+            })
             .collect()
     }
 
@@ -266,11 +274,7 @@ fn is_section(name: &str) -> bool {
     TOP_KEYS.iter().any(|(key, ..)| *key == name) && !matches!(name, "profiles" | "params")
 }
 
-fn check_profile_name(
-    document: &Document,
-    profile: Option<&str>,
-    errors: &mut Vec<PipelineError>,
-) {
+fn check_profile_name(document: &Document, profile: Option<&str>, errors: &mut Vec<PipelineError>) {
     let Some(name) = profile else { return };
     let names: Vec<_> = document.profiles.iter().map(|(key, _)| key.name.as_str()).collect();
     if names.contains(&name) {

@@ -128,30 +128,101 @@ mod tests {
 
     #[test]
     fn only_the_core_schema_is_typed() {
-        for text in ["no", "on", "y", "yes", "off", "N", "NO", "tRUE", "nil", "none", "1.2.3", "1:30",
-            "12:30:45", "2024-01-01", ".5e3x", "e5", "1e", "0x", "0xg", "-", ".", "+", "_1", "nan", "inf",
-            "Infinity", "1,000", "0.0.1", "3rd"]
-        {
+        for text in [
+            "no",
+            "on",
+            "y",
+            "yes",
+            "off",
+            "N",
+            "NO",
+            "tRUE",
+            "nil",
+            "none",
+            "1.2.3",
+            "1:30",
+            "12:30:45",
+            "2024-01-01",
+            ".5e3x",
+            "e5",
+            "1e",
+            "0x",
+            "0xg",
+            "-",
+            ".",
+            "+",
+            "_1",
+            "nan",
+            "inf",
+            "Infinity",
+            "1,000",
+            "0.0.1",
+            "3rd",
+        ] {
             assert_eq!(read(text), Ok(Data::Text(text.to_owned())), "{text}");
         }
-        for (text, whole) in [("0", 0), ("-0", 0), ("+5", 5), ("0o17", 15), ("0x1F", 31),
-            ("-9223372036854775808", i64::MIN), ("9223372036854775807", i64::MAX)]
-        {
+        for (text, whole) in [
+            ("0", 0),
+            ("-0", 0),
+            ("+5", 5),
+            ("0o17", 15),
+            ("0x1F", 31),
+            ("-9223372036854775808", i64::MIN),
+            ("9223372036854775807", i64::MAX),
+        ] {
             assert_eq!(read(text), Ok(Data::Int(whole)), "{text}");
         }
-        for (text, number) in [("3.10", 3.1), ("1e2", 100.0), (".5", 0.5), ("5.", 5.0), ("1.e3", 1000.0),
-            ("-1E-3", -0.001), ("0.0", 0.0), ("0e9", 0.0), ("1234567e8", 1234567e8)]
-        {
+        for (text, number) in [
+            ("3.10", 3.1),
+            ("1e2", 100.0),
+            (".5", 0.5),
+            ("5.", 5.0),
+            ("1.e3", 1000.0),
+            ("-1E-3", -0.001),
+            ("0.0", 0.0),
+            ("0e9", 0.0),
+            ("1234567e8", 1234567e8),
+        ] {
             assert_eq!(read(text), Ok(Data::Float(number)), "{text}");
         }
     }
 
     #[test]
     fn ambiguous_numbers_are_errors() {
-        let told = ["017", "08", "-01", "00.5", "1_000", "0b11", "0X1F", "-0x1F", "0x1_F",
-            "9223372036854775808", "0xFFFFFFFFFFFFFFFFFF", "12e4567", "1e-400", "-.inf", ".NaN"]
-            .map(|text| read(text).unwrap_err().message);
+        let told = [
+            "017",
+            "08",
+            "-01",
+            "00.5",
+            "1_000",
+            "0b11",
+            "0X1F",
+            "-0x1F",
+            "0x1_F",
+            "9223372036854775808",
+            "0xFFFFFFFFFFFFFFFFFF",
+            "12e4567",
+            "1e-400",
+            "-.inf",
+            ".NaN",
+        ]
+        .map(|text| read(text).unwrap_err().message);
         insta::assert_snapshot!(told.join("\n"), @r"
+        `017` begins with a zero, so that it could be text or a number
+        `08` begins with a zero, so that it could be text or a number
+        `-01` begins with a zero, so that it could be text or a number
+        `00.5` begins with a zero, so that it could be text or a number
+        `1_000` is not a number in YAML 1.2, but other programs read it as one
+        `0b11` is not a number in YAML 1.2, but other programs read it as one
+        `0X1F` is not a number in YAML 1.2, but other programs read it as one
+        `-0x1F` is not a number in YAML 1.2, but other programs read it as one
+        `0x1_F` is not a number in YAML 1.2, but other programs read it as one
+        the whole number `9223372036854775808` is beyond -9223372036854775808 to 9223372036854775807
+        the whole number `0xFFFFFFFFFFFFFFFFFF` is beyond -9223372036854775808 to 9223372036854775807
+        `12e4567` is too large for a number
+        `1e-400` is too small for a number: it would become 0
+        `-.inf` is not finite, and a number must be
+        `.NaN` is not finite, and a number must be
         ");
         assert_eq!(read("08").unwrap_err().help, "write it in quotes if it is text: \"08\"");
     }

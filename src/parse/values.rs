@@ -192,7 +192,8 @@ impl Values {
 }
 
 fn not_a_range(text: &str, place: &Place) -> PipelineError {
-    let message = format!("`{text}` is not range(end), range(start, end) or range(start, end, step)");
+    let message =
+        format!("`{text}` is not range(end), range(start, end) or range(start, end, step)");
     PipelineError::new(place.clone(), message)
 }
 

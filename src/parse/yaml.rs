@@ -175,7 +175,11 @@ pub(crate) fn read(text: &str, errors: &mut Vec<PipelineError>) -> Result<Node, 
         let message = error.without_snippet().to_string();
         // The crate repeats the place at the end of its message.
         let message = message.split(" at line ").next().unwrap_or_default();
-        PipelineError::new(place, in_words(message))
+        let error = PipelineError::new(place, in_words(message));
+        if has_unquoted_range(text, &error.place) {
+            return error.help("write a range with a reference in quotes: \"range(${n})\"");
+        }
+        error
     })?;
     Ok(Builder { text, errors }.node(root))
 }
@@ -219,7 +223,9 @@ impl Builder<'_> {
         let source = source.and_then(|range| self.text.get(range)).unwrap_or_default();
         let before = self.text.get(..start).unwrap_or_default().trim_end();
         let is_plain = match &read {
-            Data::Text(text) => text == source && !before.ends_with('!') && !before.ends_with("!!str"),
+            Data::Text(text) => {
+                text == source && !before.ends_with('!') && !before.ends_with("!!str")
+            }
             _ => true,
         };
         if !is_plain {
@@ -277,6 +283,16 @@ impl Builder<'_> {
 fn begun_range(node: &Node) -> Option<String> {
     let begins = |text: &&str| text.starts_with("range(") && !text.contains(')');
     node.text().filter(begins).map(str::to_owned)
+}
+
+/// Whether the line has a range with a reference that is not in quotes: its braces end a flow map.
+fn has_unquoted_range(text: &str, place: &Place) -> bool {
+    let Place::File { line, .. } = place else { return false };
+    let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    line.match_indices("range(").any(|(at, _)| {
+        let inside = line[at..].split(')').next().unwrap_or_default();
+        inside.contains("${") && !line[..at].trim_end().ends_with(['"', '\''])
+    })
 }
 
 /// What an item of a list can be of a range that began before it.
@@ -450,7 +466,31 @@ mod tests {
             "- 3.10\n- \"3.10\"\n- '017'\n- |-\n  017\n- >-\n  1e2\n- !!str 3.10\n- ! 08\n- &a 1e2\n- *a\n- &b '1e2'\n\
              - *b\n- one\n  2.50\n- 3.10 # a comment\n- !!float 3.10\n- !!int \"3\"\n- True\n- ~\n-\n- 0x1F\n- no\n- +5\n\
              - [1e-3, .5, 0x1F]\n- { b: 3.10, a: yes }\n"
-        ), @"");
+        ), @r#"
+        a number "3.10" 3.1
+        text "3.10" "3.10"
+        text "017" "017"
+        text "017" "017"
+        text "1e2" "1e2"
+        text "3.10" "3.10"
+        text "08" "08"
+        a number "1e2" 100.0
+        a number "1e2" 100.0
+        text "1e2" "1e2"
+        text "1e2" "1e2"
+        text "one 2.50" "one 2.50"
+        a number "3.10" 3.1
+        a number "3.10" 3.1
+        a number "3" 3
+        a boolean "True" true
+        nothing "null" null
+        nothing "null" null
+        a number "0x1F" 31
+        text "no" "no"
+        a number "+5" 5
+        a list "[1e-3,0.5,31]" [0.001,0.5,31]
+        a map "{\"a\":\"yes\",\"b\":3.10}" {"a":"yes","b":3.1}
+        "#);
     }
 
     #[test]
@@ -466,14 +506,21 @@ mod tests {
         let mut errors = Vec::new();
         let root = read("a: [017, 1_000, 5]\nb: { c: 0X1F, d: 08 }\n", &mut errors).unwrap();
         let told: Vec<_> = errors.iter().map(|e| format!("{:?} {}", e.place, e.message)).collect();
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"), @r"
+        File { line: 1, column: 5, length: 3 } `017` begins with a zero, so that it could be text or a number
+        File { line: 1, column: 10, length: 5 } `1_000` is not a number in YAML 1.2, but other programs read it as one
+        File { line: 2, column: 9, length: 4 } `0X1F` is not a number in YAML 1.2, but other programs read it as one
+        File { line: 2, column: 18, length: 2 } `08` begins with a zero, so that it could be text or a number
+        ");
         let b = root.get("b").unwrap();
         assert_eq!(b.get("c").unwrap().data, Data::Broken);
     }
 
     #[test]
     fn a_range_without_quotes_is_one_error() {
-        for text in ["a: [1, range(10, 26), 5]", "a: { i: range(10, 26), b: 1 }", "a: [range(0, 10, 2)]"] {
+        for text in
+            ["a: [1, range(10, 26), 5]", "a: { i: range(10, 26), b: 1 }", "a: [range(0, 10, 2)]"]
+        {
             let mut errors = Vec::new();
             let root = read(text, &mut errors).unwrap();
             assert_eq!(errors.len(), 1, "{text}");

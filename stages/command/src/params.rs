@@ -136,7 +136,11 @@ fn length_errors(params: &CommandParams) -> Vec<ParamError> {
     }
     for (axis, value) in &params.matrix {
         let length = value.as_str().map_or_else(|| value.to_string().len(), str::len);
-        check(axis.clone(), &format!("axis `{axis}`"), "DISSIM_MATRIX_=".len() + axis.len() + length);
+        check(
+            axis.clone(),
+            &format!("axis `{axis}`"),
+            "DISSIM_MATRIX_=".len() + axis.len() + length,
+        );
     }
     errors
 }
@@ -235,7 +239,8 @@ mod tests {
     fn placeholders_are_those_of_arguments() {
         let run = json!(["{output}/x", "{input.a}{matrix.lr}", "{print $1} {matrix.x"]);
         let found = placeholders("run", &run);
-        let found: Vec<_> = found.iter().map(|p| format!("{} {:?} {}", p.path, p.target, p.name)).collect();
+        let found: Vec<_> =
+            found.iter().map(|p| format!("{} {:?} {}", p.path, p.target, p.name)).collect();
         assert_eq!(found, ["[1] Input a", "[1] Axis lr"]);
         assert!(placeholders("shell", &json!("{matrix.x}")).is_empty());
     }
