@@ -316,10 +316,6 @@ fn in_words(message: &str) -> String {
         let name = rest.rsplit_once(", set ").map_or(rest, |(name, _)| name);
         return format!("key `{name}` stands twice in one map");
     }
-    if let Some(rest) = message.strip_prefix("non-finite float ") {
-        let number = rest.split(" rejected").next().unwrap_or_default();
-        return format!("{number} is not finite, and a number must be");
-    }
     if message.starts_with("multiple YAML documents") {
         return "a second YAML document begins here, and a pipeline is one".to_owned();
     }

@@ -85,7 +85,7 @@ fn errors(params: &CommandParams) -> Vec<ParamError> {
     }
     errors.extend(nested_outputs(&params.outputs));
     errors.extend(variable_errors(params));
-    errors.extend(length_errors(params));
+    errors.extend(argument_errors(params));
     errors
 }
 
@@ -113,34 +113,35 @@ pub(crate) fn placeholders(parameter: &str, value: &Value) -> Vec<Placeholder> {
     found
 }
 
-/// What one argument or variable cannot hold.
-fn length_errors(params: &CommandParams) -> Vec<ParamError> {
+/// What one argument or variable cannot hold: too many bytes, or a zero byte.
+fn argument_errors(params: &CommandParams) -> Vec<ParamError> {
     let mut errors = Vec::new();
-    let mut check = |path: String, of: &str, length: usize| {
+    let mut check = |path: String, of: &str, around: usize, text: &str| {
+        let length = around + text.len();
         if length >= MAX_ARGUMENT_BYTES {
             let message = format!(
                 "{of} has {length} bytes, and Linux passes at most {} to a program: put it into a file under `code` or `inputs`",
                 MAX_ARGUMENT_BYTES - 1
             );
             errors.push(ParamError::new(path, message));
+        } else if text.contains('\0') {
+            let message = format!("{of} has a zero byte, which cannot be passed to a program");
+            errors.push(ParamError::new(path, message));
         }
     };
     for (at, argument) in params.run.iter().flatten().enumerate() {
-        check(format!("run[{at}]"), "the argument", argument.len());
+        check(format!("run[{at}]"), "the argument", 0, argument);
     }
     if let Some(shell) = &params.shell {
-        check("shell".to_owned(), "`shell`", shell.len());
+        check("shell".to_owned(), "`shell`", 0, shell);
     }
     for (name, value) in &params.env {
-        check(format!("env.{name}"), &format!("variable `{name}`"), name.len() + 1 + value.len());
+        check(format!("env.{name}"), &format!("variable `{name}`"), name.len() + 1, value);
     }
     for (axis, value) in &params.matrix {
-        let length = value.as_str().map_or_else(|| value.to_string().len(), str::len);
-        check(
-            axis.clone(),
-            &format!("axis `{axis}`"),
-            "DISSIM_MATRIX_=".len() + axis.len() + length,
-        );
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let around = "DISSIM_MATRIX_=".len() + axis.len();
+        check(axis.clone(), &format!("axis `{axis}`"), around, &text);
     }
     errors
 }
@@ -223,13 +224,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_for_a_program_is_refused() {
+    fn what_no_program_can_be_passed_is_refused() {
         let long = "x".repeat(140_000);
         let given = json!({"run": ["a", long], "outputs": ["o"], "env": {"E": long}, "matrix": {"m": long}});
         insta::assert_snapshot!(messages(given), @r"
         the argument has 140000 bytes, and Linux passes at most 131071 to a program: put it into a file under `code` or `inputs`
         variable `E` has 140002 bytes, and Linux passes at most 131071 to a program: put it into a file under `code` or `inputs`
         axis `m` has 140016 bytes, and Linux passes at most 131071 to a program: put it into a file under `code` or `inputs`
+        ");
+        let zero = json!({"shell": "a\0b", "outputs": ["o"], "env": {"E": "\0"}});
+        insta::assert_snapshot!(messages(zero), @r"
+        `shell` has a zero byte, which cannot be passed to a program
+        variable `E` has a zero byte, which cannot be passed to a program
         ");
         let fits = json!({"shell": "x".repeat(MAX_ARGUMENT_BYTES - 1), "outputs": ["o"]});
         assert!(resolve(fits.as_object().unwrap()).is_ok());
