@@ -38,12 +38,12 @@ impl AxisValue {
             Value::String(self.text.clone())
         }
     }
+}
 
-    /// Whether `pattern` is this value in other words: `0.001` is `1e-3`.
-    pub fn is_number(&self, pattern: &str) -> bool {
-        let number = || serde_json::from_str::<serde_json::Number>(pattern).ok();
-        self.value.is_number() && number().is_some_and(|n| normal(&Value::Number(n)) == self.normal)
-    }
+/// Whether a value is the number that `text` is in other words: `0.001` is `1e-3`.
+pub(crate) fn is_number(value: &Value, text: &str) -> bool {
+    let other = || crate::parse::number(text).map(|number| normal(&number));
+    value.is_number() && other().is_some_and(|other| other == normal(value))
 }
 
 /// A value as text that is the same for equal values.

@@ -1,13 +1,16 @@
 //! What an input refers to, and joining it on the axes that both sides have.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::rc::Rc;
 
+use serde_json::Value;
 use wildmatch::WildMatch;
 
 use super::Expansion;
-use super::axis::{Axes, AxisValue};
-use crate::graph::{Need, StageId, TaskId};
+use super::axis::{self, Axes, AxisValue};
+use crate::graph::{Need, StageId, Study, TaskId};
 use crate::parse::{PipelineError, Place, suggest_or_list};
 
 /// Tasks of one stage, selected.
@@ -50,7 +53,7 @@ pub(crate) fn select(text: &str, expansion: &Expansion) -> Result<Upstream, Pipe
     let (name, terms) = match text.split_once('[') {
         None => (text, None),
         Some((name, rest)) => match rest.strip_suffix(']') {
-            Some(inner) => (name.trim_end(), Some(inner)),
+            Some(terms) => (name.trim_end(), Some(terms)),
             None => return Err(error(format!("`{text}` has no closing bracket"))),
         },
     };
@@ -58,10 +61,6 @@ pub(crate) fn select(text: &str, expansion: &Expansion) -> Result<Upstream, Pipe
         return Err(error(format!("no stage `{name}`")));
     };
     let own = expansion.stages[stage].tasks.clone();
-    let axes = |task: TaskId| expansion.axes[task].iter();
-    let mut names: Vec<&str> = own.clone().flat_map(|t| axes(t).map(|(a, _)| a.as_str())).collect();
-    names.sort_unstable();
-    names.dedup();
     let is_called = |&task: &TaskId| {
         let task = &expansion.tasks[task];
         task.name == text || task.aliases.iter().any(|alias| alias == text)
@@ -69,52 +68,100 @@ pub(crate) fn select(text: &str, expansion: &Expansion) -> Result<Upstream, Pipe
     let exact: Vec<TaskId> = own.clone().filter(is_called).collect();
     let selected: Vec<TaskId> = match terms {
         Some(terms) if exact.is_empty() => {
-            let mut wanted = Vec::new();
-            for term in split(terms, &names) {
-                let Some((axis, pattern)) = term.split_once('=') else {
-                    return Err(error(format!("`{term}` in `{text}` is not axis=value or *")));
-                };
-                let axis = axis.trim();
-                if !names.contains(&axis) {
-                    let help = suggest_or_list(axis, &names);
-                    return Err(error(format!("stage `{name}` has no axis `{axis}`")).help(help));
-                }
-                let of_task = |task| axes(task).find(|(a, _)| a == axis).map(|(_, value)| value);
-                // A value that is written exactly like that comes before what a pattern matches.
-                let is_value = own.clone().filter_map(of_task).any(|value| value.text == pattern);
-                wanted.push((axis, pattern, is_value));
-            }
-            let matches = |task: &TaskId| {
-                wanted.iter().all(|&(axis, pattern, is_value)| {
-                    axes(*task).any(|(a, value)| {
-                        a == axis
-                            && if is_value { value.text == pattern } else { fits(value, pattern) }
-                    })
-                })
+            let axes = |task: TaskId| {
+                let axes = expansion.axes[task].iter();
+                axes.map(|(a, v)| (a.as_str(), &v.value, Cow::from(&v.text))).collect()
             };
-            own.clone().filter(matches).collect()
+            Terms { name, text, terms, own: own.clone() }.choose(axes)?
         }
         Some(_) => exact,
         None => own.clone().collect(),
     };
-    if selected.is_empty() && !own.is_empty() {
-        let mut error = error(format!("`{text}` matches no task of stage `{name}`"));
-        // A piece that was taken for the end of a value may be an axis with a typo.
-        for piece in
-            terms.unwrap_or_default().split(',').filter(|piece| !piece.contains(['[', ']']))
-        {
-            if let Some((axis, _)) = piece.split_once('=')
-                && !names.contains(&axis.trim())
-            {
-                let message = format!("stage `{name}` has no axis `{}`", axis.trim());
-                error = PipelineError::new(Place::Nowhere, message)
-                    .help(suggest_or_list(axis.trim(), &names));
-            }
-        }
-        return Err(error);
-    }
     let shapes = shapes(selected.iter().map(|&t| &expansion.axes[t]));
     Ok(Upstream { stage, tasks: selected, shapes })
+}
+
+/// The tasks that `stage[axis=glob,..]` means to a command that was given it as a target; none if it means
+/// none.
+pub(crate) fn targets(study: &Study, target: &str) -> Vec<TaskId> {
+    let target = target.trim();
+    let Some((name, terms)) = target.split_once('[') else { return Vec::new() };
+    let name = name.trim_end();
+    let stage = study.stages.iter().find(|stage| stage.name == name);
+    let (Some(terms), Some(stage)) = (terms.strip_suffix(']'), stage) else { return Vec::new() };
+    let axes = |task: TaskId| {
+        let axes = study.tasks[task].axes.iter();
+        axes.map(|(axis, value)| (axis.as_str(), value, shown(value))).collect()
+    };
+    let terms = Terms { name, text: target, terms, own: stage.tasks.clone() };
+    terms.choose(axes).unwrap_or_default()
+}
+
+/// What stands in the brackets of `stage[axis=glob,..]`, and the tasks that it chooses from.
+struct Terms<'t> {
+    name: &'t str,
+    text: &'t str,
+    terms: &'t str,
+    own: Range<TaskId>,
+}
+
+/// An axis of a task, its value, and the value as it is written.
+type Written<'v> = (&'v str, &'v Value, Cow<'v, str>);
+
+impl Terms<'_> {
+    fn choose<'v>(
+        &self,
+        axes: impl Fn(TaskId) -> Vec<Written<'v>>,
+    ) -> Result<Vec<TaskId>, PipelineError> {
+        let Self { name, text, terms, own } = self;
+        let error = |message: String| PipelineError::new(Place::Nowhere, message);
+        let axes: Vec<Vec<Written>> = own.clone().map(axes).collect();
+        let names: BTreeSet<&str> = axes.iter().flatten().map(|(axis, ..)| *axis).collect();
+        let names: Vec<&str> = names.into_iter().collect();
+        let no_axis = |axis: &str| {
+            let help = suggest_or_list(axis, &names);
+            error(format!("stage `{name}` has no axis `{axis}`")).help(help)
+        };
+        let mut wanted = Vec::new();
+        for term in split(terms, &names) {
+            let Some((axis, pattern)) = term.split_once('=') else {
+                return Err(error(format!("`{term}` in `{text}` is not axis=value or *")));
+            };
+            let axis = axis.trim();
+            if !names.contains(&axis) {
+                return Err(no_axis(axis));
+            }
+            // A value that is written exactly like that comes before what a pattern matches.
+            let is_value = axes.iter().flatten().any(|(a, _, text)| *a == axis && text == pattern);
+            wanted.push((axis, pattern, is_value));
+        }
+        let fits = |axes: &[Written]| {
+            wanted.iter().all(|&(axis, pattern, is_value)| {
+                axes.iter().any(|(a, value, text)| {
+                    let fits =
+                        || if is_value { text == pattern } else { fits(value, text, pattern) };
+                    *a == axis && fits()
+                })
+            })
+        };
+        let chosen = own.clone().zip(&axes).filter(|(_, axes)| fits(axes));
+        let chosen: Vec<TaskId> = chosen.map(|(task, _)| task).collect();
+        if !chosen.is_empty() || own.is_empty() {
+            return Ok(chosen);
+        }
+        // A piece that was taken for the end of a value may be an axis with a typo.
+        let pieces = terms.split(',').filter(|piece| !piece.contains(['[', ']']));
+        let unknown = pieces.filter_map(|piece| piece.split_once('=')).map(|(axis, _)| axis.trim());
+        match unknown.into_iter().find(|axis| !names.contains(axis)) {
+            Some(axis) => Err(no_axis(axis)),
+            None => Err(error(format!("`{text}` matches no task of stage `{name}`"))),
+        }
+    }
+}
+
+/// A value as it stands in a task's name, but for numbers that JSON would write otherwise.
+fn shown(value: &Value) -> Cow<'_, str> {
+    value.as_str().map_or_else(|| Cow::from(value.to_string()), Cow::from)
 }
 
 /// The terms between the brackets, without `*`. A comma ends a term if an axis and `=`, or `*`, come after it;
@@ -136,12 +183,12 @@ fn split<'t>(terms: &'t str, axes: &[&str]) -> Vec<&'t str> {
     found
 }
 
-/// Whether a value is what a pattern means: by its text, or as the same number.
-fn fits(value: &AxisValue, pattern: &str) -> bool {
+/// Whether a value is what a pattern means: by its text, or as the same number in other words.
+fn fits(value: &Value, text: &str, pattern: &str) -> bool {
     let trimmed = pattern.trim();
-    WildMatch::new(pattern).matches(&value.text)
-        || WildMatch::new(trimmed).matches(&value.text)
-        || value.is_number(trimmed)
+    WildMatch::new(pattern).matches(text)
+        || WildMatch::new(trimmed).matches(text)
+        || axis::is_number(value, trimmed)
 }
 
 fn shapes<'a>(tasks: impl Iterator<Item = &'a Axes>) -> Vec<Vec<String>> {
@@ -227,4 +274,20 @@ fn with(binding: &Binding, task: TaskId, input: &str, tasks: &[Axes]) -> Binding
         None => joined.needs.push(Need { input: input.to_owned(), tasks: [task].into() }),
     }
     joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_ends_a_term_only_before_an_axis() {
+        let split = |terms| split(terms, &["p", "lr"]);
+        assert_eq!(split("p=a,lr=0.1"), ["p=a", "lr=0.1"]);
+        assert_eq!(split("p=[64,64], lr = 0.1"), ["p=[64,64]", " lr = 0.1"]);
+        assert_eq!(split("p=a,b,c"), ["p=a,b,c"]);
+        assert_eq!(split("p=a,q=b"), ["p=a,q=b"]);
+        assert_eq!(split("*,p=a,*"), ["p=a"]);
+        assert!(split("*").is_empty() && split("").is_empty());
+    }
 }

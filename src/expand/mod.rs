@@ -21,6 +21,7 @@ use crate::parse::{
 };
 use crate::registry::Registry;
 use axis::{Axes, AxisValue};
+pub(crate) use join::targets;
 use join::{Binding, Upstream};
 use schema::Parameters;
 

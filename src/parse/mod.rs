@@ -196,6 +196,14 @@ fn compute(document: &Document, errors: &mut Vec<PipelineError>) -> (String, Dev
     (name.to_owned(), device)
 }
 
+/// A number that is written as in the file.
+pub(crate) fn number(text: &str) -> Option<serde_json::Value> {
+    match scalar::read(text) {
+        Ok(data @ (Data::Int(_) | Data::Float(_))) => Some(Node::new(data, Place::Nowhere).json()),
+        _ => None,
+    }
+}
+
 /// The folder of the file, absolute where the system can tell.
 pub(crate) fn root_of(file: &Path) -> PathBuf {
     let folder = match file.parent() {

@@ -387,6 +387,8 @@ fn odd_values_are_targets_and_needs() {
         ));
         let told = study.dissim(&["run", "--dry-run", &format!("t[p={value},q=2]")]).ended(0);
         assert!(told.stdout.contains("1 would run"), "{value}: {}", told.stdout);
+        let told = study.dissim(&["run", "--dry-run", &format!("t[p={value}]")]).ended(0);
+        assert!(told.stdout.contains("2 would run"), "{value}: {}", told.stdout);
         let told = study.dissim(&["run", "--dry-run", "one"]).ended(0);
         assert!(told.stdout.contains("1 would run, 1 may run"), "{value}: {}", told.stdout);
         let told = study.dissim(&["run", "--dry-run", "two"]).ended(0);
@@ -405,6 +407,10 @@ fn a_list_is_a_value_that_needs_can_name() {
     let told = errors(&study, &["run"]);
     assert!(told.contains("stage `t` has no axis `l`") && count(&told) == 1, "{told}");
     study.edit("l=1", "lr=0.1");
+    for target in ["t[layers=[64,64]]", "t[lr=0.001]", "t[lr=1e-3]", "t[layers=[1*]]"] {
+        let told = study.dissim(&["run", "--dry-run", target]).ended(0);
+        assert!(told.stdout.contains("2 would run"), "{target}: {}", told.stdout);
+    }
     for (target, tasks) in [("u", 2), ("v", 2), ("w", 1)] {
         let told = study.dissim(&["run", "--dry-run", target]).ended(0);
         assert!(told.stdout.contains(&format!("{tasks} would run, 1 may run")), "{}", told.stdout);
