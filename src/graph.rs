@@ -42,6 +42,8 @@ pub struct Study {
     pub stages: Vec<StageNode>,
     /// Tasks, each after those it needs; those of one stage stand together.
     pub tasks: Vec<Task>,
+    /// What is odd about the file and is no error, such as a parameter that nothing refers to.
+    pub warnings: Vec<String>,
 }
 
 /// An entry under `stages:`.

@@ -7,10 +7,19 @@ use std::sync::Arc;
 use dissim_api::{Arity, Input, Stage};
 use serde_json::{Map, Value, json};
 
+use crate::parse::{ANCHORS, LONGEST_NAME};
 use crate::registry::Registry;
 
 /// Where a value may be a reference: `${name}` or `range(..)`.
 const REFERENCE: &str = "#/$defs/reference";
+
+/// What a key at the top is for that begins as [`ANCHORS`] does.
+const ANCHORS_TEXT: &str = "Anything: it is not read, and is a place for anchors.";
+
+/// A name of an input or an axis.
+fn name(marks: &str) -> Value {
+    json!({ "pattern": format!("^[A-Za-z0-9_][A-Za-z0-9_{marks}-]*$"), "maxLength": LONGEST_NAME })
+}
 
 /// The whole schema.
 #[must_use]
@@ -77,6 +86,7 @@ pub fn schema(registry: &Registry) -> Value {
         "required": ["version", "name", "stages"],
         "additionalProperties": false,
         "properties": top(),
+        "patternProperties": { format!("^{ANCHORS}"): { "description": ANCHORS_TEXT } },
         "$defs": definitions,
     })
 }
@@ -145,7 +155,7 @@ fn top() -> Value {
             }),
             "stages" => json!({
                 "type": "object", "minProperties": 1,
-                "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_-]*$" },
+                "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_-]*$", "maxLength": LONGEST_NAME },
                 "additionalProperties": { "$ref": "#/$defs/stage" },
             }),
             "store" => store(),
@@ -207,6 +217,7 @@ fn store() -> Value {
 fn axes() -> Value {
     json!({
         "type": "object",
+        "propertyNames": name("."),
         "additionalProperties": {
             "anyOf": [
                 { "$ref": REFERENCE },
@@ -228,7 +239,7 @@ fn named_inputs() -> Value {
 fn needs(stage: &dyn Stage) -> Value {
     let input = json!({ "$ref": "#/$defs/inputs" });
     if stage.traits().open_inputs {
-        return json!({ "type": "object", "additionalProperties": input });
+        return json!({ "type": "object", "propertyNames": name(""), "additionalProperties": input });
     }
     let properties: Map<_, _> =
         stage.inputs().iter().map(|i| (i.name.to_owned(), input.clone())).collect();
@@ -252,6 +263,8 @@ fn with(kind: &str, stage: &dyn Stage, definitions: &mut Map<String, Value>) -> 
     rename_references(&mut own, kind);
     let mut properties = Map::new();
     for (name, schema) in own.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let mut schema = schema.clone();
+        accept_numbers(&mut schema);
         let mut either = json!({ "anyOf": [schema, { "$ref": REFERENCE }] });
         for note in ["description", "default"] {
             if let Some(value) = schema.get(note) {
@@ -261,6 +274,21 @@ fn with(kind: &str, stage: &dyn Stage, definitions: &mut Map<String, Value>) -> 
         properties.insert(name.clone(), either);
     }
     json!({ "type": "object", "properties": properties, "additionalProperties": false })
+}
+
+/// Where a parameter is any text, a number or boolean is text as it is written.
+fn accept_numbers(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            let is_text = map.get("type") == Some(&json!("string"));
+            if is_text && !["enum", "const", "pattern"].iter().any(|key| map.contains_key(*key)) {
+                map.insert("type".to_owned(), json!(["string", "number", "boolean"]));
+            }
+            map.values_mut().for_each(accept_numbers);
+        }
+        Value::Array(items) => items.iter_mut().for_each(accept_numbers),
+        _ => {}
+    }
 }
 
 /// `#/$defs/X` inside a kind's schema becomes `#/$defs/kind_X`.
@@ -291,6 +319,7 @@ pub fn reference(registry: &Registry) -> String {
         .to_owned();
     text += "## The file\n\n| key | required | meaning |\n|---|---|---|\n";
     text += &rows(crate::parse::TOP_KEYS);
+    text += &format!("| `{ANCHORS}..` |  | {ANCHORS_TEXT} |\n");
     text += "\n## A stage\n\n| key | required | meaning |\n|---|---|---|\n";
     text += &rows(crate::parse::STAGE_KEYS);
     text += "\n## executors: slurm\n\n| key | required | meaning |\n|---|---|---|\n";
@@ -303,7 +332,16 @@ pub fn reference(registry: &Registry) -> String {
              - `range(end)`, `range(start, end)` and `range(start, end, step)` are lists of whole numbers as in Python; \
              an argument may be `${name}`.\n\
              - Under `needs`, `stage` is the task of that stage with the same values on the axes that both have; \
-             `stage[*]` is all of its tasks, and `stage[axis=value]` those that match; a value may hold `*` and `?`.\n\
+             `stage[*]` is all of its tasks, and `stage[axis=value]` those that match; a value may hold `*` and `?`. The name of a task, and \
+             a value as it is written, mean what is called exactly that.\n\
+             - Values are those of YAML 1.2: `no`, `on` and `y` are text, `true`, `false`, `null` and numbers are not. Text that only \
+             some programs read as a number, such as `017`, `1_000` and `0b11`, is an error: write it in quotes. A number reaches a \
+             program, and stands in the name of a task, as it is written: `3.10`, `1e-3`. Where a parameter is text, a number or \
+             boolean is text as it is written.\n\
+             - Names of stages, inputs and axes are letters, digits, `_` and `-`; those of axes may have `.` too. No two inputs, and no \
+             two axes, of a stage may become one environment variable.\n\
+             - A profile and `--set` replace parameters by name, parts of them by path (`sizes.small`), and other values by path \
+             (`stages.train.with.epochs`). In a profile, maps under `stages` are merged.\n\
              - Under `matrix`, a single value is a list of one. The tasks of `sweeps` are the union of its grids; equal \
              tasks are one task.\n";
     for kind in registry.kinds() {

@@ -125,6 +125,7 @@ pub(super) fn job(folder: &Path) -> ExitCode {
 pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> {
     if args.dry_run {
         let (study, store) = cli.open(&args.selection, registry)?;
+        warn(&study);
         let targets = target::select(&study, &args.targets)?;
         return dry_run(&study, &store, &targets);
     }
@@ -169,6 +170,13 @@ pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> 
     }
 }
 
+/// Says what is odd about the pipeline and is no error.
+fn warn(study: &Study) {
+    for warning in &study.warnings {
+        say!("warning: {warning}");
+    }
+}
+
 /// One run, from the store's point of view; what it came to is said.
 fn once(
     args: &RunArgs,
@@ -178,6 +186,7 @@ fn once(
     asked: Option<&unchanged::Asked>,
     mut recorder: Option<Recorder>,
 ) -> Result<()> {
+    warn(study);
     let cluster = cluster(args, study);
     let options = RunOptions {
         targets: target::select(study, &args.targets)?,

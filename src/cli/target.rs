@@ -1,10 +1,11 @@
-//! What TARGET means: a stage, a task, or a glob of task names.
+//! What TARGET means: a stage, a task, tasks by some of their axes as under `needs:`, or a glob of task names.
 
 use std::collections::BTreeSet;
 
 use wildmatch::WildMatch;
 
 use super::{Failure, Result};
+use crate::expand;
 use crate::graph::{Study, TaskId};
 use crate::parse::suggestion;
 
@@ -52,8 +53,12 @@ fn matching(study: &Study, target: &str) -> Vec<TaskId> {
         (0..study.tasks.len()).filter(hit).collect::<Vec<_>>()
     };
     let exact = named(&|name| name == target);
-    if !exact.is_empty() || !target.contains(['*', '?']) {
+    if !exact.is_empty() {
         return exact;
+    }
+    let by_axes = expand::targets(study, target);
+    if !by_axes.is_empty() || !target.contains(['*', '?']) {
+        return by_axes;
     }
     let glob = WildMatch::new(target);
     named(&|name| glob.matches(name))

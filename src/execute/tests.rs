@@ -37,6 +37,7 @@ fn study(needs: &[Vec<Arc<[usize]>>]) -> Study {
         slurm: None,
         stages: Vec::new(),
         tasks: needs.iter().enumerate().map(task).collect(),
+        warnings: Vec::new(),
     }
 }
 

@@ -1,28 +1,32 @@
 //! From stages to tasks: grids, joins on shared axes, and equal tasks made one.
 
+mod axis;
 mod grid;
 mod join;
 mod order;
+mod schema;
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use dissim_api::{Arity, Params, Stage};
+use dissim_api::{Arity, ParamError, Params, Placeholder, PlaceholderTarget, Stage};
 use serde_json::Value;
 
 use crate::graph::{Need, StageId, StageNode, Task, TaskId};
 use crate::parse::{
-    Document, PipelineError, Place, StageEntry, Values, suggest_or_list, suggestion,
+    Data, Document, Key, Node, PipelineError, Place, StageEntry, Values, suggest_or_list,
+    suggestion,
 };
 use crate::registry::Registry;
+use axis::{Axes, AxisValue};
+pub(crate) use join::targets;
 use join::{Binding, Upstream};
+use schema::Parameters;
 
-/// Axes of a task in order.
-pub(crate) type Axes = Vec<(String, Value)>;
-
-/// Expands every stage; none, with errors, where something is wrong.
+/// Expands every stage; `None`, with errors, if something is wrong. A stage that needs one with an error is
+/// checked as far as it can be alone: the error is reported once.
 pub(crate) fn expand(
     document: &Document,
     values: &Values,
@@ -31,48 +35,48 @@ pub(crate) fn expand(
     errors: &mut Vec<PipelineError>,
 ) -> Option<(Vec<StageNode>, Vec<Task>)> {
     let before = errors.len();
-    let kinds = kinds(document, registry, errors);
     let order = order::order(document, errors);
-    if errors.len() > before {
-        // Parameters can be checked without tasks, so that their errors are not held back.
-        for (entry, stage) in document.stages.iter().zip(&kinds) {
-            if let Some(stage) = stage {
-                check_parameters(entry, stage.as_ref(), values, errors);
-                let _ = entry.policy(values, errors);
-                let _ = grid::combinations(entry, values, errors);
+    let mut expansion = Expansion::default();
+    for index in order.sorted {
+        let entry = &document.stages[index];
+        let found = errors.len();
+        let kind = kind(entry, registry, errors);
+        let is_sound = errors.len() == found && !entry.broken && !order.broken.contains(&index);
+        let is_expanded = match kind {
+            Some(stage) if is_sound && !expansion.needs_failed(entry) => {
+                expansion.stage(entry, stage, values, root, errors)
             }
+            Some(stage) => {
+                check_alone(entry, stage.as_ref(), values, errors);
+                false
+            }
+            None => false,
+        };
+        if !is_expanded {
+            expansion.failed.insert(entry.key.name.clone());
         }
-        return None;
     }
-    let mut expansion = Expansion { stages: Vec::new(), tasks: Vec::new(), ids: HashMap::new() };
-    for index in order {
-        let (entry, stage) = (&document.stages[index], kinds[index].clone()?);
-        expansion.stage(entry, stage, values, root, errors);
-    }
-    (errors.len() == before).then_some((expansion.stages, expansion.tasks))
+    (errors.len() == before && expansion.failed.is_empty())
+        .then_some((expansion.stages, expansion.tasks))
 }
 
-/// The kind of every stage, and the inputs that its kind does or does not have.
-fn kinds(
-    document: &Document,
+/// The kind of a stage, if there is such a kind, with its inputs checked.
+fn kind(
+    entry: &StageEntry,
     registry: &Registry,
     errors: &mut Vec<PipelineError>,
-) -> Vec<Option<Arc<dyn Stage>>> {
-    let mut found = Vec::new();
-    for entry in &document.stages {
-        let (kind, place) = &entry.kind;
-        let stage = registry.get(kind).cloned();
-        match &stage {
-            Some(stage) => check_inputs(entry, stage.as_ref(), errors),
-            None => {
-                let kinds: Vec<_> = registry.kinds().collect();
-                let error = PipelineError::new(place.clone(), format!("no stage kind `{kind}`"));
-                errors.push(error.help(suggest_or_list(kind, &kinds)));
-            }
+) -> Option<Arc<dyn Stage>> {
+    let (kind, place) = entry.kind.as_ref()?;
+    let stage = registry.get(kind).cloned();
+    match &stage {
+        Some(stage) => check_inputs(entry, stage.as_ref(), errors),
+        None => {
+            let kinds: Vec<_> = registry.kinds().collect();
+            let error = PipelineError::new(place.clone(), format!("no stage kind `{kind}`"));
+            errors.push(error.help(suggest_or_list(kind, &kinds)));
         }
-        found.push(stage);
     }
-    found
+    stage
 }
 
 fn check_inputs(entry: &StageEntry, stage: &dyn Stage, errors: &mut Vec<PipelineError>) {
@@ -97,72 +101,226 @@ fn check_inputs(entry: &StageEntry, stage: &dyn Stage, errors: &mut Vec<Pipeline
     }
 }
 
-/// Resolves `with` alone; only errors about parameters that it names are kept.
-fn check_parameters(
+/// Checks what does not depend on the tasks of other stages: parameters, axes, and how tasks are run. Only
+/// errors about parameters that the stage names are kept.
+fn check_alone(
     entry: &StageEntry,
     stage: &dyn Stage,
     values: &Values,
     errors: &mut Vec<PipelineError>,
 ) {
-    if let Some(with) = with(entry, values, errors)
-        && let Err(found) = stage.resolve(&with)
-    {
-        let known = properties(stage);
-        for error in found {
-            let place = error.name.as_deref().and_then(|n| place_of(entry, n, &known));
-            if let Some(place) = place {
-                errors.push(parameter_error(place, &error, &known));
-            }
+    let _ = entry.policy(values, errors);
+    let combinations = grid::combinations(entry, values, errors);
+    let parameters = Parameters::of(stage);
+    let with = with(entry, values, errors);
+    check_placeholders(entry, stage, with.as_deref(), &parameters, errors);
+    if let Some(with) = with {
+        let own = combinations.and_then(|all| all.into_iter().next()).unwrap_or_default();
+        let checker = Checker::new(entry, stage, &with, &parameters, values);
+        let given = checker.given(&own, &own);
+        if let Err(found) = stage.resolve(&given) {
+            let named: Vec<_> =
+                found.into_iter().filter(|error| checker.named(error, &own).is_some()).collect();
+            checker.report(named, &own, &mut Vec::new(), errors);
         }
     }
 }
 
-fn with(entry: &StageEntry, values: &Values, errors: &mut Vec<PipelineError>) -> Option<Params> {
+/// `with:` with references replaced.
+fn with(
+    entry: &StageEntry,
+    values: &Values,
+    errors: &mut Vec<PipelineError>,
+) -> Option<Vec<(Key, Node)>> {
     let pairs: Vec<_> = entry
         .with
         .iter()
-        .map(|(key, node)| Some((key.name.clone(), values.value(node, errors)?)))
+        .map(|(key, node)| Some((key.clone(), values.filled(node, errors)?)))
         .collect();
     pairs.into_iter().collect()
 }
 
-/// The names of a kind's parameters.
-fn properties(stage: &dyn Stage) -> BTreeSet<String> {
-    let schema = stage.schema();
-    let properties = schema.get("properties").and_then(Value::as_object);
-    properties.map(|p| p.keys().cloned().collect()).unwrap_or_default()
-}
-
-/// Where a parameter is written: under `with`, or as an axis. Its value, or its name where that is
-/// what is wrong.
-fn place_of(entry: &StageEntry, name: &str, known: &BTreeSet<String>) -> Option<Place> {
-    let axes = entry.grids.iter().flatten();
-    let mut written = entry.with.iter().chain(axes);
-    let (key, node) = written.find(|(key, _)| key.name == name)?;
-    let of_name = !known.contains(name) || matches!(node.place, Place::Nowhere);
-    Some(if of_name { key.place.clone() } else { node.place.clone() })
-}
-
-fn parameter_error(
-    place: Place,
-    error: &dissim_api::ParamError,
-    known: &BTreeSet<String>,
-) -> PipelineError {
-    let built = PipelineError::new(place, error.message.clone());
-    let unknown = error.name.as_ref().filter(|name| !known.contains(*name));
-    match unknown.and_then(|name| suggestion(name, known.iter().map(String::as_str))) {
-        Some(help) => built.help(help),
-        None => built,
+/// Checks the inputs and axes that values under `with` mention.
+fn check_placeholders(
+    entry: &StageEntry,
+    stage: &dyn Stage,
+    with: Option<&[(Key, Node)]>,
+    parameters: &Parameters,
+    errors: &mut Vec<PipelineError>,
+) {
+    let of = format!("stage `{}`", entry.key.name);
+    for (key, node) in with.unwrap_or_default() {
+        if key.name == "matrix" && stage.traits().open_axes {
+            let message =
+                format!("`matrix` of {of} stands under `with`, where its axes are filled in");
+            let error = PipelineError::new(key.place.clone(), message);
+            errors.push(error.help("write it beside `with`"));
+        }
+        for placeholder in stage.placeholders(&key.name, &node.json()) {
+            let Placeholder { path, target, name } = placeholder;
+            let (word, lists): (_, Vec<Vec<&str>>) = match target {
+                PlaceholderTarget::Input => {
+                    ("input", vec![entry.needs.iter().map(|n| n.input.name.as_str()).collect()])
+                }
+                PlaceholderTarget::Axis => {
+                    let is_open = |axis: &&str| !parameters.names.contains(*axis);
+                    let axes = entry.grids.iter().map(|grid| {
+                        grid.iter().map(|(key, _)| key.name.as_str()).filter(is_open).collect()
+                    });
+                    ("axis of its own", axes.collect())
+                }
+            };
+            let Some(known) = lists.into_iter().find(|known| !known.contains(&name.as_str()))
+            else {
+                continue;
+            };
+            let message = format!("{of} has no {word} `{name}`");
+            let help = match (known.as_slice(), target) {
+                ([], PlaceholderTarget::Input) => format!("add `needs: {{ {name}: .. }}`"),
+                ([], PlaceholderTarget::Axis) => format!("add `matrix: {{ {name}: [..] }}`"),
+                (known, _) => suggest_or_list(&name, known),
+            };
+            let place = part(node, &path).place.clone();
+            errors.push(PipelineError::new(place, message).help(help));
+        }
     }
 }
 
+/// The part of a value that the rest of a path names, such as `[3]` or `.lr`; the nearest part around it if
+/// there is none.
+fn part<'n>(node: &'n Node, path: &str) -> &'n Node {
+    let mut node = node;
+    for name in path.split(['.', '[', ']']).filter(|name| !name.is_empty()) {
+        let inner = match &node.data {
+            Data::List(items) => name.parse().ok().and_then(|at: usize| items.get(at)),
+            _ => node.get(name),
+        };
+        let Some(inner) = inner else { break };
+        node = inner;
+    }
+    node
+}
+
+/// Completes the parameters of a stage's tasks and reports what is wrong with them where it is written.
+struct Checker<'a> {
+    entry: &'a StageEntry,
+    stage: &'a dyn Stage,
+    with: &'a [(Key, Node)],
+    /// The same as JSON.
+    fixed: Params,
+    parameters: &'a Parameters,
+    values: &'a Values,
+}
+
+impl<'a> Checker<'a> {
+    fn new(
+        entry: &'a StageEntry,
+        stage: &'a dyn Stage,
+        with: &'a [(Key, Node)],
+        parameters: &'a Parameters,
+        values: &'a Values,
+    ) -> Self {
+        let json = |(key, node): &(Key, Node)| (key.name.clone(), parameters.json(&key.name, node));
+        Self { entry, stage, with, fixed: with.iter().map(json).collect(), parameters, values }
+    }
+
+    /// The parameters of a task: those under `with`, its axes that are parameters, and as `matrix` the
+    /// stage's own axes that are none.
+    fn given(&self, axes: &Axes, own: &Axes) -> Params {
+        let names = &self.parameters.names;
+        let mut params = self.fixed.clone();
+        for (axis, value) in axes {
+            if names.contains(axis) && !params.contains_key(axis) {
+                params.insert(axis.clone(), self.parameters.json(axis, &value.node));
+            }
+        }
+        if self.stage.traits().open_axes {
+            let open = own.iter().filter(|(axis, _)| !names.contains(axis));
+            let open: Params =
+                open.map(|(axis, value)| (axis.clone(), value.for_program())).collect();
+            if !open.is_empty() {
+                params.insert("matrix".to_owned(), Value::Object(open));
+            }
+        }
+        params
+    }
+
+    /// Where the parameter of an error is written: its name, if that is wrong, or its value.
+    fn named<'n>(
+        &'n self,
+        error: &ParamError,
+        axes: &'n Axes,
+    ) -> Option<(&'n Place, Option<&'n str>)> {
+        let path = error.name.as_deref()?;
+        let name = path.split(['.', '[']).next().unwrap_or_default();
+        let is_known = self.parameters.names.contains(name);
+        let found = match self.with.iter().find(|(key, _)| key.name == name) {
+            Some((key, _)) if !is_known => return Some((&key.place, None)),
+            Some((_, node)) => node,
+            None => &axes.iter().find(|(axis, _)| axis == name)?.1.node,
+        };
+        let inner = part(found, &path[name.len()..]);
+        let parameter = inner.parameter.as_ref().or(found.parameter.as_ref());
+        Some((&inner.place, parameter.map(|name| &**name)))
+    }
+
+    /// Reports the errors of one task, but no second one of the same value.
+    fn report(
+        &self,
+        found: Vec<ParamError>,
+        axes: &Axes,
+        reported: &mut Vec<Place>,
+        errors: &mut Vec<PipelineError>,
+    ) {
+        let before = reported.len();
+        for error in found {
+            let Some((place, parameter)) = self.named(&error, axes) else {
+                errors.push(PipelineError::new(self.entry.key.place.clone(), error.message));
+                continue;
+            };
+            if reported[..before].contains(place) || !self.values.is_first_error(parameter) {
+                continue;
+            }
+            if !reported.contains(place) {
+                reported.push(place.clone());
+            }
+            let names = self.parameters.names.iter().map(String::as_str);
+            let name = error.name.as_deref().unwrap_or_default();
+            let help = match parameter {
+                Some(parameter) => Some(format!(
+                    "`{name}` of stage `{}` takes it from `${{{parameter}}}`",
+                    self.entry.key.name
+                )),
+                None if self.parameters.names.contains(name) => None,
+                None => suggestion(name, names),
+            };
+            let built = PipelineError::new(place.clone(), error.message);
+            errors.push(match help {
+                Some(help) => built.help(help),
+                None => built,
+            });
+        }
+    }
+}
+
+#[derive(Default)]
 struct Expansion {
     stages: Vec<StageNode>,
     tasks: Vec<Task>,
+    /// The axes of every task, as they were written.
+    axes: Vec<Axes>,
     ids: HashMap<String, StageId>,
+    /// Stages that have an error, or need one that has.
+    failed: HashSet<String>,
 }
 
 impl Expansion {
+    fn needs_failed(&self, entry: &StageEntry) -> bool {
+        let mut needed = entry.needs.iter().flat_map(|need| &need.refers);
+        needed.any(|(text, _)| self.failed.contains(order::stage_name(text)))
+    }
+
+    /// Adds a stage and its tasks. False if there was an error.
     fn stage(
         &mut self,
         entry: &StageEntry,
@@ -170,29 +328,28 @@ impl Expansion {
         values: &Values,
         root: &Path,
         errors: &mut Vec<PipelineError>,
-    ) {
+    ) -> bool {
         let before = errors.len();
-        let known = properties(stage.as_ref());
-        let with = with(entry, values, errors);
-        let combinations = grid::combinations(entry, values, errors);
+        let parameters = Parameters::of(stage.as_ref());
         let needs = self.upstreams(entry, stage.as_ref(), errors);
-        let first = self.tasks.len();
-        if let (Some(with), Some(combinations)) = (with, combinations)
-            && errors.len() == before
-        {
-            self.check_axes(entry, stage.as_ref(), &known, &needs, errors);
-            let builder = Builder {
-                entry,
-                stage: stage.as_ref(),
-                with: &with,
-                known: &known,
-                needs: &needs,
-                root,
-                inside: Inside::default(),
-            };
-            let built = builder.tasks(self, &combinations, self.stages.len(), errors);
-            self.tasks.extend(built);
+        if errors.len() == before {
+            self.check_axes(entry, stage.as_ref(), &parameters.names, &needs, errors);
         }
+        let with = with(entry, values, errors);
+        check_placeholders(entry, stage.as_ref(), with.as_deref(), &parameters, errors);
+        if errors.len() > before {
+            check_alone(entry, stage.as_ref(), values, errors);
+            return false;
+        }
+        let combinations = grid::combinations(entry, values, errors);
+        let policy = entry.policy(values, errors);
+        let (Some(with), Some(combinations)) = (with, combinations) else { return false };
+        let first = self.tasks.len();
+        let checker = Checker::new(entry, stage.as_ref(), &with, &parameters, values);
+        let builder = Builder { checker, needs: &needs, root, inside: Inside::default() };
+        let (tasks, axes) = builder.tasks(self, &combinations, self.stages.len(), errors);
+        self.tasks.extend(tasks);
+        self.axes.extend(axes);
         let mut needed: Vec<StageId> = Vec::new();
         for need in needs.iter().flat_map(|n| &n.upstreams) {
             if !needed.contains(&need.stage) {
@@ -205,8 +362,9 @@ impl Expansion {
             stage,
             needs: needed,
             tasks: first..self.tasks.len(),
-            policy: entry.policy(values, errors),
+            policy,
         });
+        errors.len() == before
     }
 
     /// What every input refers to, selected but not yet joined, in the order of the file.
@@ -231,7 +389,7 @@ impl Expansion {
                 errors.push(PipelineError::new(need.input.place.clone(), message));
             }
             let select = |(text, place): &(String, Place)| {
-                join::select(text, &self.ids, &self.stages, &self.tasks)
+                join::select(text, self)
                     .map_err(|error| PipelineError { place: place.clone(), ..error })
             };
             let mut upstreams = Vec::new();
@@ -263,7 +421,7 @@ impl Expansion {
         let joined = needs.iter().filter(|n| n.group.is_none()).flat_map(|n| &n.upstreams);
         let upstream: BTreeSet<&str> = joined
             .flat_map(|u| &u.tasks)
-            .flat_map(|&t| self.tasks[t].axes.iter().map(|(axis, _)| axis.as_str()))
+            .flat_map(|&t| self.axes[t].iter().map(|(axis, _)| axis.as_str()))
             .collect();
         for (key, _) in entry.grids.iter().flatten() {
             let axis = key.name.as_str();
@@ -302,10 +460,7 @@ fn group(upstreams: &[Upstream]) -> Arc<[TaskId]> {
 }
 
 struct Builder<'a> {
-    entry: &'a StageEntry,
-    stage: &'a dyn Stage,
-    with: &'a Params,
-    known: &'a BTreeSet<String>,
+    checker: Checker<'a>,
     needs: &'a [InputRefs],
     root: &'a Path,
     inside: Inside,
@@ -318,24 +473,29 @@ impl Builder<'_> {
         combinations: &[Axes],
         stage: StageId,
         errors: &mut Vec<PipelineError>,
-    ) -> Vec<Task> {
+    ) -> (Vec<Task>, Vec<Axes>) {
         let mut built: Vec<Task> = Vec::new();
+        let mut axes_of: Vec<Axes> = Vec::new();
         let (mut by_identity, mut by_name) = (HashMap::new(), HashMap::new());
         let mut indexes = join::Indexes::default();
+        let (mut reported, mut unmatched) = (Vec::new(), Vec::new());
         for own in combinations {
             let mut bindings = vec![Binding::of(own)];
             for need in self.needs.iter().filter(|n| n.group.is_none()) {
                 for (slot, upstream) in need.upstreams.iter().enumerate() {
                     let index = (need.input.as_str(), slot);
                     bindings =
-                        indexes.join(index, bindings, upstream, &need.input, &expansion.tasks);
+                        indexes.join(index, bindings, upstream, &need.input, &expansion.axes);
                 }
             }
             if bindings.is_empty() {
-                errors.push(self.no_match(own));
+                unmatched.push(own);
             }
             for binding in bindings {
-                let Some(mut task) = self.task(stage, own, binding, errors) else { continue };
+                let Some((mut task, axes)) = self.task(stage, own, binding, &mut reported, errors)
+                else {
+                    continue;
+                };
                 let identity = identity(&task, self.needs);
                 match by_identity.get(&identity) {
                     Some(&at) => {
@@ -348,32 +508,62 @@ impl Builder<'_> {
                         if by_name.insert(task.name.clone(), built.len()).is_some() {
                             let message =
                                 format!("two different tasks would be called `{}`", task.name);
-                            errors.push(PipelineError::new(self.entry.key.place.clone(), message));
+                            let place = self.checker.entry.key.place.clone();
+                            errors.push(PipelineError::new(place, message));
                         }
                         by_identity.insert(identity, built.len());
                         built.push(task);
+                        axes_of.push(axes);
                     }
                 }
             }
+        }
+        if !unmatched.is_empty() {
+            errors.extend(self.no_match(&unmatched, expansion));
         }
         // An alias that is another task's name means that task.
         for task in &mut built {
             task.aliases.retain(|alias| !by_name.contains_key(alias));
         }
-        built
+        (built, axes_of)
     }
 
-    fn no_match(&self, own: &Axes) -> PipelineError {
-        let name = &self.entry.key.name;
-        let message = match own.as_slice() {
-            [] => format!("stage `{name}` finds no tasks in what it needs that share their axes"),
-            own => format!(
-                "`{}` matches no task of what stage `{name}` needs",
-                name_of(name, own.iter().map(|(a, v)| (a.as_str(), v)))
-            ),
+    /// One error about all combinations that match no task of what the stage needs.
+    fn no_match(&self, unmatched: &[&Axes], expansion: &Expansion) -> Option<PipelineError> {
+        let Checker { entry, values, .. } = &self.checker;
+        let name = &entry.key.name;
+        let place = &entry.key.place;
+        let joined = self.needs.iter().filter(|need| need.group.is_none());
+        for upstream in joined.flat_map(|need| &need.upstreams) {
+            let has = |axis: &str| upstream.values(axis, &expansion.axes);
+            let absent = |(axis, value): &&(String, std::rc::Rc<AxisValue>)| {
+                let there = has(axis);
+                !there.is_empty() && there.iter().all(|other| other.normal != value.normal)
+            };
+            let mut absent = unmatched.iter().flat_map(|own| own.iter()).filter(absent);
+            let Some((axis, value)) = absent.next() else { continue };
+            if !values.is_first_error(value.node.parameter.as_deref()) {
+                return None;
+            }
+            let stage = &expansion.stages[upstream.stage].name;
+            let message = format!(
+                "stage `{name}` needs tasks of stage `{stage}` with {axis}={}, and there are none",
+                value.text
+            );
+            let there = listed(has(axis).into_iter().map(|value| value.text.as_str()));
+            let help = format!(
+                "there, {axis} is {there}: add the value to `{stage}`, or take it out here"
+            );
+            return Some(PipelineError::new(value.node.place.clone(), message).help(help));
+        }
+        let message = match unmatched {
+            [own, ..] if !own.is_empty() => {
+                format!("`{}` matches no task of what stage `{name}` needs", name_of(name, own))
+            }
+            _ => format!("stage `{name}` finds no tasks in what it needs that share their axes"),
         };
         let help = "the axes that both have must share values: add the value upstream, or take it out here";
-        PipelineError::new(self.entry.key.place.clone(), message).help(help)
+        Some(PipelineError::new(place.clone(), message).help(help))
     }
 
     fn task(
@@ -381,33 +571,21 @@ impl Builder<'_> {
         stage: StageId,
         own: &Axes,
         binding: Binding,
+        reported: &mut Vec<Place>,
         errors: &mut Vec<PipelineError>,
-    ) -> Option<Task> {
-        let mut params = self.with.clone();
-        for (axis, value) in &binding.axes {
-            if self.known.contains(axis) && !params.contains_key(axis) {
-                params.insert(axis.clone(), value.clone());
-            }
-        }
-        if self.stage.traits().open_axes {
-            put_open_axes(&mut params, own, self.known);
-        }
-        let resolved = match self.stage.resolve(&params) {
+    ) -> Option<(Task, Axes)> {
+        let Checker { entry, stage: of, parameters, .. } = &self.checker;
+        let resolved = match of.resolve(&self.checker.given(&binding.axes, own)) {
             Ok(resolved) => resolved,
             Err(found) => {
-                for error in found {
-                    let place =
-                        error.name.as_deref().and_then(|n| place_of(self.entry, n, self.known));
-                    let place = place.unwrap_or_else(|| self.entry.key.place.clone());
-                    errors.push(parameter_error(place, &error, self.known));
-                }
+                self.checker.report(found, &binding.axes, reported, errors);
                 return None;
             }
         };
         // A parameter that resolving dropped has no effect: it is no part of the task's place.
-        let dropped = |axis: &str| self.known.contains(axis) && !resolved.contains_key(axis);
+        let dropped = |axis: &str| parameters.names.contains(axis) && !resolved.contains_key(axis);
         let is_own = |axis: &str| own.iter().any(|(o, _)| o == axis);
-        let axes: Axes =
+        let written: Axes =
             binding.axes.into_iter().filter(|(axis, _)| !(is_own(axis) && dropped(axis))).collect();
         let mut needs = binding.needs;
         for need in self.needs {
@@ -419,10 +597,14 @@ impl Builder<'_> {
             }));
         }
         needs.sort_by(|a, b| a.input.cmp(&b.input));
-        let files = self.inside(self.stage.files(&resolved), errors);
-        let code = self.inside(self.stage.code_files(&resolved), errors);
-        let name = name_of(&self.entry.key.name, axes.iter().map(|(a, v)| (a.as_str(), v)));
-        Some(Task { stage, name, aliases: Vec::new(), axes, params: resolved, needs, files, code })
+        let files = self.inside(of.files(&resolved), errors);
+        let code = self.inside(of.code_files(&resolved), errors);
+        let name = name_of(&entry.key.name, &written);
+        let axes =
+            written.iter().map(|(axis, value)| (axis.clone(), value.value.clone())).collect();
+        let aliases = Vec::new();
+        let task = Task { stage, name, aliases, axes, params: resolved, needs, files, code };
+        Some((task, written))
     }
 
     /// Paths that stay in the project, sorted, each once.
@@ -439,17 +621,14 @@ impl Builder<'_> {
     }
 }
 
-/// Puts a stage's own axes that are no parameters into the parameter `matrix`.
-fn put_open_axes(params: &mut Params, own: &Axes, known: &BTreeSet<String>) {
-    let open: Params = own.iter().filter(|(axis, _)| !known.contains(axis)).cloned().collect();
-    if open.is_empty() {
-        return;
-    }
-    // Where it is no map, resolving says so.
-    if let Value::Object(matrix) =
-        params.entry("matrix").or_insert_with(|| Value::Object(Params::new()))
-    {
-        matrix.extend(open);
+/// A few words, and how many more there are.
+fn listed<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 8;
+    let words: Vec<_> = words.collect();
+    let shown = words[..words.len().min(SHOWN)].join(", ");
+    match words.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 
@@ -463,17 +642,9 @@ fn identity(task: &Task, inputs: &[InputRefs]) -> String {
 }
 
 /// `stage[axis=value,..]`, or `stage` alone without axes.
-fn name_of<'a>(stage: &str, axes: impl Iterator<Item = (&'a str, &'a Value)>) -> String {
-    let axes: Vec<_> = axes.map(|(axis, value)| format!("{axis}={}", shown(value))).collect();
+fn name_of(stage: &str, axes: &Axes) -> String {
+    let axes: Vec<_> = axes.iter().map(|(axis, value)| format!("{axis}={}", value.text)).collect();
     if axes.is_empty() { stage.to_owned() } else { format!("{stage}[{}]", axes.join(",")) }
-}
-
-/// A value as it stands in a task's name: text without quotes, anything else as JSON.
-pub(crate) fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 /// Whether paths stay in the project, in what they say and through links that exist. A folder is

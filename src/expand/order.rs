@@ -1,35 +1,52 @@
 //! The order of stages: each after those it needs.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::parse::{Document, PipelineError, suggest_or_list};
 
-/// Indexes into `document.stages`, each after those it needs.
-pub(crate) fn order(document: &Document, errors: &mut Vec<PipelineError>) -> Vec<usize> {
+/// The order in which stages are expanded.
+pub(crate) struct Order {
+    /// Indexes into `document.stages`, each after those it needs; those in a circle, and behind one, last.
+    pub sorted: Vec<usize>,
+    /// Stages that need something that is not there, or that are in a circle or behind one.
+    pub broken: HashSet<usize>,
+}
+
+/// The stage in `stage[axis=value]`.
+pub(crate) fn stage_name(text: &str) -> &str {
+    text.split('[').next().unwrap_or_default().trim()
+}
+
+pub(crate) fn order(document: &Document, errors: &mut Vec<PipelineError>) -> Order {
     let names: Vec<&str> = document.stages.iter().map(|s| s.key.name.as_str()).collect();
     let index: HashMap<&str, usize> = names.iter().enumerate().map(|(i, n)| (*n, i)).collect();
+    let mut broken = HashSet::new();
     let mut graph = DiGraph::<(), ()>::new();
     let nodes: Vec<_> = names.iter().map(|_| graph.add_node(())).collect();
     for (at, stage) in document.stages.iter().enumerate() {
         for (text, place) in stage.needs.iter().flat_map(|need| &need.refers) {
-            let name = text.split('[').next().unwrap_or_default().trim();
+            let name = stage_name(text);
             match index.get(name) {
                 Some(&needed) => drop(graph.update_edge(nodes[needed], nodes[at], ())),
                 None => {
                     let error = PipelineError::new(place.clone(), format!("no stage `{name}`"));
                     errors.push(error.help(suggest_or_list(name, &names)));
+                    broken.insert(at);
                 }
             }
         }
     }
-    let sorted = in_order(&graph);
+    let mut sorted = in_order(&graph);
     if sorted.len() == nodes.len() {
-        return sorted;
+        return Order { sorted, broken };
     }
+    let left_out: Vec<usize> = (0..nodes.len()).filter(|at| !sorted.contains(at)).collect();
+    sorted.extend(&left_out);
+    broken.extend(left_out);
     for mut circle in tarjan_scc(&graph) {
         circle.sort_unstable();
         let own_loop = graph.contains_edge(circle[0], circle[0]);
@@ -57,7 +74,7 @@ pub(crate) fn order(document: &Document, errors: &mut Vec<PipelineError>) -> Vec
             errors.push(PipelineError::new(place, message));
         }
     }
-    Vec::new()
+    Order { sorted, broken }
 }
 
 /// Each node after those it needs, and otherwise as in the file; those in or behind a circle are left out.

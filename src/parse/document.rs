@@ -1,8 +1,8 @@
 //! The parts of pipeline.yaml, checked for shape: names, types, known keys.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
-use super::errors::{PipelineError, Place, suggest_or_list, suggestion};
+use super::errors::{PipelineError, Place, suggest_or_list};
 use super::policy;
 use super::values::Values;
 use super::yaml::{Data, Key, Node};
@@ -28,13 +28,16 @@ pub(crate) struct Document {
 #[derive(Debug)]
 pub(crate) struct StageEntry {
     pub key: Key,
-    pub kind: (String, Place),
+    /// `None` if it could not be read.
+    pub kind: Option<(String, Place)>,
     pub needs: Vec<NeedEntry>,
     /// `matrix:` as a grid without a name, or each of `sweeps:`.
     pub grids: Vec<Vec<(Key, Node)>>,
     pub with: Vec<(Key, Node)>,
     /// `retry:`, `timeout:` and `resources:`, still with `${..}` in them.
     pub how: Vec<(Key, Node)>,
+    /// Whether something in it is wrong and has been reported.
+    pub broken: bool,
 }
 
 impl StageEntry {
@@ -69,7 +72,11 @@ pub(crate) const TOP_KEYS: &[(&str, &str, bool)] = &[
     ),
     ("device", "What `tch` computes on: `cpu`, the default, or `cuda:N`.", false),
     ("params", "Values that `${name}` refers to.", false),
-    ("profiles", "Values that replace those of `params`, by the name of the profile.", false),
+    (
+        "profiles",
+        "Values that replace those of `params`, or others by their path (`stages.train.with.epochs: 1`), by the name of the profile.",
+        false,
+    ),
     ("stages", "The stages by name, in any order.", true),
     ("claims", "What the study asserts; judged by the report.", false),
     ("tables", "Tables of the results, written by the report.", false),
@@ -84,6 +91,10 @@ pub(crate) const TOP_KEYS: &[(&str, &str, bool)] = &[
         false,
     ),
 ];
+/// Keys at the top that begin with this are for anchors, and are not read.
+pub(crate) const ANCHORS: &str = "x-";
+/// The most characters in the name of a stage, an input or an axis: names become names of files and variables.
+pub(crate) const LONGEST_NAME: usize = 100;
 /// The keys of a stage: name, meaning, whether it is required.
 pub(crate) const STAGE_KEYS: &[(&str, &str, bool)] = &[
     ("kind", "What the stage does.", true),
@@ -153,9 +164,10 @@ pub(crate) fn read(root: &Node, errors: &mut Vec<PipelineError>) -> Document {
             "store" => document.store = Some(node.clone()),
             "stages" => {
                 for (key, node) in reader.map(key, node) {
-                    document.stages.extend(reader.stage(&key, &node));
+                    document.stages.push(reader.stage(&key, &node));
                 }
             }
+            name if name.starts_with(ANCHORS) => {}
             _ => reader.unknown(key, TOP_KEYS, "pipeline.yaml"),
         }
     }
@@ -194,7 +206,13 @@ impl Reader<'_> {
     fn unknown(&mut self, key: &Key, known: &[(&str, &str, bool)], of: &str) {
         let known: Vec<&str> = known.iter().map(|(name, ..)| *name).collect();
         let message = format!("unknown key `{}` in {of}", key.name);
-        let help = suggest_or_list(&key.name, &known);
+        let help = match key.name.as_str() {
+            "exclude" | "include" | "when" | "if" => {
+                "there are no conditions: list the combinations that you want as grids under `sweeps`"
+                    .to_owned()
+            }
+            name => suggest_or_list(name, &known),
+        };
         self.errors.push(PipelineError::new(key.place.clone(), message).help(help));
     }
 
@@ -223,16 +241,17 @@ impl Reader<'_> {
         }
     }
 
-    fn stage(&mut self, key: &Key, node: &Node) -> Option<StageEntry> {
-        let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    fn stage(&mut self, key: &Key, node: &Node) -> StageEntry {
+        let before = self.errors.len();
         let name = &key.name;
-        if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            || !name.chars().all(good)
-        {
-            let help = "letters, digits, `_` and `-`, starting with a letter";
-            let message = format!("`{}` is no name for a stage", name.escape_debug());
+        let starts_with_letter = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        let is_good = starts_with_letter && is_name(name, "_-");
+        if !is_good {
+            let help = format!(
+                "use at most {LONGEST_NAME} letters (a to z), digits, `_` and `-`, starting with a letter"
+            );
+            let message = format!("{} is not a name for a stage", shown(name));
             self.errors.push(PipelineError::new(key.place.clone(), message).help(help));
-            return None;
         }
         let of = format!("stage `{name}`");
         let entries = self.map(key, node);
@@ -243,11 +262,19 @@ impl Reader<'_> {
             match part.name.as_str() {
                 "kind" => kind = self.text(part, node).map(|t| (t, node.place.clone())),
                 "needs" => {
-                    for (input, node) in self.map(part, node) {
-                        needs.extend(self.need(input, &node));
+                    let inputs = self.map(part, node);
+                    self.distinct_variables(
+                        "inputs",
+                        "DISSIM_INPUT_",
+                        inputs.iter().map(|(key, _)| key),
+                    );
+                    for (input, node) in inputs {
+                        if self.is_name(&input, "an input", "_-") {
+                            needs.extend(self.need(input, &node));
+                        }
                     }
                 }
-                "matrix" => matrix = Some((part, self.map(part, node))),
+                "matrix" => matrix = Some((part, self.axes(part, node))),
                 "sweeps" => sweeps = Some(self.sweeps(part, node)),
                 "with" => with = self.map(part, node),
                 name if policy::KEYS.contains(&name) => how.push((part.clone(), node.clone())),
@@ -267,7 +294,10 @@ impl Reader<'_> {
             (None, Some(grids)) => grids,
             _ => vec![Vec::new()],
         };
-        Some(StageEntry { key: key.clone(), kind: kind?, needs, grids, with, how })
+        let axes = grids.iter().flatten().map(|(key, _)| key);
+        self.distinct_variables("axes", "DISSIM_MATRIX_", axes);
+        let broken = self.errors.len() > before || matches!(node.data, Data::Broken);
+        StageEntry { key: key.clone(), kind, needs, grids, with, how, broken }
     }
 
     fn sweeps(&mut self, key: &Key, node: &Node) -> Vec<Vec<(Key, Node)>> {
@@ -275,7 +305,53 @@ impl Reader<'_> {
         if sweeps.is_empty() {
             self.error(&key.place, "`sweeps` is empty: the stage would have no tasks");
         }
-        sweeps.iter().map(|(name, grid)| self.map(name, grid)).collect()
+        sweeps.iter().map(|(name, grid)| self.axes(name, grid)).collect()
+    }
+
+    /// The axes of a grid whose names are good.
+    fn axes(&mut self, key: &Key, node: &Node) -> Vec<(Key, Node)> {
+        let mut axes = self.map(key, node);
+        axes.retain(|(axis, _)| self.is_name(axis, "an axis", "_-."));
+        axes
+    }
+
+    /// Whether a name can be that of a file and, in capitals, of an environment variable.
+    fn is_name(&mut self, key: &Key, of: &str, marks: &str) -> bool {
+        let is_good = is_name(&key.name, marks);
+        if !is_good {
+            let message = format!("{} is not a name for {of}", shown(&key.name));
+            let marks: Vec<_> = marks.chars().map(|c| format!("`{c}`")).collect();
+            let help = format!(
+                "use at most {LONGEST_NAME} letters (a to z), digits and {}, starting with a letter, a digit or `_`",
+                marks.join(" ")
+            );
+            self.errors.push(PipelineError::new(key.place.clone(), message).help(help));
+        }
+        is_good
+    }
+
+    /// Two names that are one environment variable would hide each other from a program.
+    fn distinct_variables<'k>(
+        &mut self,
+        what: &str,
+        prefix: &str,
+        keys: impl Iterator<Item = &'k Key>,
+    ) {
+        let mut variables: HashMap<String, &str> = HashMap::new();
+        for key in keys {
+            let capital =
+                |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+            let variable: String = prefix.chars().chain(key.name.chars().map(capital)).collect();
+            let other = *variables.entry(variable.clone()).or_insert(&key.name);
+            if other != key.name {
+                let message = format!(
+                    "the {what} `{other}` and `{}` have the same environment variable, `{variable}`",
+                    key.name
+                );
+                let error = PipelineError::new(key.place.clone(), message);
+                self.errors.push(error.help("rename one of them"));
+            }
+        }
     }
 
     fn need(&mut self, input: Key, node: &Node) -> Option<NeedEntry> {
@@ -298,6 +374,25 @@ impl Reader<'_> {
     }
 }
 
+/// Letters, digits and `marks`, at most [`LONGEST_NAME`] of them, starting with a letter, a digit or `_`.
+fn is_name(name: &str, marks: &str) -> bool {
+    name.len() <= LONGEST_NAME
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || marks.contains(c))
+}
+
+/// A name in a message: in backticks, and cut where it is long.
+fn shown(name: &str) -> String {
+    match name.chars().count() {
+        0 => "the empty text".to_owned(),
+        1..=LONGEST_NAME => format!("`{}`", name.escape_debug()),
+        count => {
+            let start: String = name.chars().take(20).collect();
+            format!("`{}...` ({count} characters)", start.escape_debug())
+        }
+    }
+}
+
 /// How a map of that name is written.
 fn shape(name: &str) -> Option<&'static str> {
     Some(match name {
@@ -309,77 +404,5 @@ fn shape(name: &str) -> Option<&'static str> {
         "profiles" => "profiles: { name: { parameter: value } }",
         "stages" => "stages: { name: { kind: .. } }",
         _ => return None,
-    })
-}
-
-/// The parameters in force: `params`, overlaid by the profile.
-pub(crate) fn parameters(
-    document: &Document,
-    profile: Option<&str>,
-    errors: &mut Vec<PipelineError>,
-) -> BTreeMap<String, Node> {
-    let mut found: BTreeMap<String, Node> = BTreeMap::new();
-    let own = document.params.iter().map(|(key, node)| (key.name.clone(), node.clone()));
-    found.extend(own);
-    if let Some(name) = profile {
-        match document.profiles.iter().find(|(key, _)| key.name == name) {
-            Some((_, node)) => {
-                let over =
-                    node.entries().iter().map(|(key, node)| (key.name.clone(), node.clone()));
-                found.extend(over);
-            }
-            None => {
-                let names: Vec<_> =
-                    document.profiles.iter().map(|(k, _)| k.name.as_str()).collect();
-                let place = document
-                    .default_profile
-                    .as_ref()
-                    .filter(|(default, _)| default == name)
-                    .map_or(Place::Nowhere, |(_, place)| place.clone());
-                let help = suggest_or_list(name, &names);
-                errors.push(PipelineError::new(place, format!("no profile `{name}`")).help(help));
-            }
-        }
-    }
-    for (name, node) in &document.profiles {
-        if !matches!(node.data, Data::Map(_)) {
-            let message = format!("profile `{}` must be a map, and is {}", name.name, node.kind());
-            errors.push(PipelineError::new(node.place.clone(), message));
-        }
-    }
-    found
-}
-
-/// Puts a value from `--set` into the tree: `path` is `a.b.c` from the top of the file. False where
-/// the path leads nowhere.
-pub(crate) fn set(root: &mut Node, path: &[&str], value: Node) -> bool {
-    let [first, rest @ ..] = path else { return false };
-    let Data::Map(entries) = &mut root.data else { return false };
-    let found = entries.iter_mut().find(|(key, _)| key.name == *first);
-    match (found, rest) {
-        (Some((_, node)), []) => *node = value,
-        (Some((_, node)), rest) => return set(node, rest, value),
-        (None, []) => {
-            let key = Key { name: (*first).to_owned(), place: value.place.clone() };
-            entries.push((key, value));
-        }
-        (None, _) => return false,
-    }
-    true
-}
-
-/// The names that `--set` could have meant.
-pub(crate) fn set_help(document: &Document, written: &str) -> String {
-    let mut names: Vec<&str> = document.params.iter().map(|(k, _)| k.name.as_str()).collect();
-    for (_, profile) in &document.profiles {
-        names.extend(profile.entries().iter().map(|(k, _)| k.name.as_str()));
-    }
-    names.sort_unstable();
-    names.dedup();
-    suggestion(written, names.iter().copied()).unwrap_or_else(|| {
-        format!(
-            "parameters are {}; or write a path such as stages.train.with.epochs",
-            names.join(", ")
-        )
     })
 }

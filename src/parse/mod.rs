@@ -3,9 +3,11 @@
 mod document;
 mod errors;
 mod executors;
+mod overrides;
 mod policy;
 mod recover;
 mod results;
+mod scalar;
 mod store;
 mod values;
 mod yaml;
@@ -19,8 +21,8 @@ use crate::expand;
 use crate::graph::Study;
 use crate::registry::{self, Registry};
 
+pub(crate) use document::{ANCHORS, LONGEST_NAME, STAGE_KEYS, TOP_KEYS};
 pub(crate) use document::{Document, StageEntry};
-pub(crate) use document::{STAGE_KEYS, TOP_KEYS};
 pub use errors::{PipelineError, PipelineErrors, Place};
 pub(crate) use errors::{suggest_or_list, suggestion};
 pub(crate) use executors::KEYS as SLURM_KEYS;
@@ -94,20 +96,34 @@ fn parse(
     registry: &Registry,
     errors: &mut Vec<PipelineError>,
 ) -> Option<Study> {
-    let mut root = match yaml::parse(text) {
+    let mut ambiguous = Vec::new();
+    let mut root = match yaml::read(text, &mut ambiguous) {
         Ok(root) => root,
         Err(error) => {
             errors.extend(recover::errors(text, error));
             return None;
         }
     };
-    let overrides = apply_sets(&mut root, &options.set, errors);
-    let document = document::read(&root, errors);
-    let default = document.default_profile.as_ref().map(|(name, _)| name.clone());
-    let profile = options.profile.clone().or(default);
-    let mut parameters = document::parameters(&document, profile.as_deref(), errors);
-    parameters.extend(overrides);
-    let values = Values::new(&parameters, errors);
+    let set = overrides::apply(&mut root, options.profile.as_deref(), &options.set, &mut ambiguous);
+    let study = study(file, &root, set, registry, errors);
+    // An error that another one has caused has the same place.
+    errors.retain(|error| {
+        ambiguous.iter().all(|first| first.place != error.place || first.place == Place::Nowhere)
+    });
+    errors.extend(ambiguous);
+    study
+}
+
+/// The study that a tree describes.
+fn study(
+    file: &Path,
+    root: &Node,
+    in_force: overrides::InForce,
+    registry: &Registry,
+    errors: &mut Vec<PipelineError>,
+) -> Option<Study> {
+    let document = document::read(root, errors);
+    let values = Values::new(&in_force.parameters, errors);
     let (backend, device) = compute(&document, errors);
     let columns = registry.result_columns();
     let claims = results::read(
@@ -134,7 +150,8 @@ fn parse(
         name: document.name,
         file: file.to_path_buf(),
         root,
-        profile,
+        profile: in_force.profile,
+        warnings: in_force.warnings,
         backend,
         device,
         claims,
@@ -179,6 +196,14 @@ fn compute(document: &Document, errors: &mut Vec<PipelineError>) -> (String, Dev
     (name.to_owned(), device)
 }
 
+/// A number that is written as in the file.
+pub(crate) fn number(text: &str) -> Option<serde_json::Value> {
+    match scalar::read(text) {
+        Ok(data @ (Data::Int(_) | Data::Float(_))) => Some(Node::new(data, Place::Nowhere).json()),
+        _ => None,
+    }
+}
+
 /// The folder of the file, absolute where the system can tell.
 pub(crate) fn root_of(file: &Path) -> PathBuf {
     let folder = match file.parent() {
@@ -186,50 +211,6 @@ pub(crate) fn root_of(file: &Path) -> PathBuf {
         _ => Path::new("."),
     };
     folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf())
-}
-
-/// `--set`: paths are put into the tree; parameters are returned.
-fn apply_sets(
-    root: &mut Node,
-    sets: &[String],
-    errors: &mut Vec<PipelineError>,
-) -> Vec<(String, Node)> {
-    // A silent look ahead: what counts as a parameter is what the file calls one.
-    let document = document::read(root, &mut Vec::new());
-    let known = |name: &str| {
-        let in_profile = |(_, profile): &(Key, Node)| profile.get(name).is_some();
-        document.params.iter().any(|(key, _)| key.name == name)
-            || document.profiles.iter().any(in_profile)
-    };
-    let mut parameters = Vec::new();
-    for text in sets {
-        let place = Place::Set(text.clone());
-        let Some((name, value)) = text.split_once('=') else {
-            let message = format!("`{text}` is not NAME=VALUE");
-            errors.push(PipelineError::new(place, message));
-            continue;
-        };
-        let value = match yaml::parse(value) {
-            Ok(node) => node.moved(&place),
-            Err(error) => {
-                let message = format!("the value is no YAML: {}", error.message);
-                errors.push(PipelineError::new(place, message));
-                continue;
-            }
-        };
-        let name = name.trim();
-        let path: Vec<&str> = name.strip_prefix("params.").unwrap_or(name).split('.').collect();
-        if let [parameter] = path[..]
-            && known(parameter)
-        {
-            parameters.push((parameter.to_owned(), value));
-        } else if path.len() < 2 || !document::set(root, &path, value) {
-            let help = document::set_help(&document, name);
-            let message = format!("no parameter or path `{name}`");
-            errors.push(PipelineError::new(place, message).help(help));
-        }
-    }
-    parameters
 }
 
 #[cfg(test)]

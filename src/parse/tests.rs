@@ -332,7 +332,7 @@ fn all_errors_at_once() {
 
 #[test]
 fn the_command_line() {
-    let text = "version: 1\nname: t\nparams: { seeds: 2 }\nprofiles: { quick: { epochs: 1 } }\nstages:\n  \
+    let text = "version: 1\nname: t\nparams: { seeds: 2 }\nprofiles: { quick: { seeds: 1 } }\nstages:\n  \
                 s: { kind: command, matrix: { seed: \"range(${seeds})\" }, with: { run: [a], outputs: [b] } }\n";
     let set = |sets: &[&str]| {
         let set = sets.iter().map(|s| (*s).to_owned()).collect();

@@ -1,11 +1,13 @@
 //! Parameters and the values that refer to them: `${name}` and `range(..)`.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
-use serde_json::{Number, Value, json};
+use serde_json::Value;
 
 use super::errors::{PipelineError, Place, suggest_or_list};
-use super::yaml::{Data, Key, Node};
+use super::yaml::{Data, Node};
 
 /// The most values a range may have: a guard against a typo that would fill the memory.
 const LONGEST_RANGE: i64 = 100_000;
@@ -13,9 +15,11 @@ const LONGEST_RANGE: i64 = 100_000;
 /// The parameters in force, resolved.
 #[derive(Debug, Default)]
 pub(crate) struct Values {
-    resolved: BTreeMap<String, Value>,
+    resolved: BTreeMap<String, Node>,
     /// Parameters that could not be resolved: reported once, where they are defined.
-    broken: Vec<String>,
+    broken: BTreeSet<String>,
+    /// Parameters whose value did not fit where it is used: reported once, whatever uses them.
+    reported: RefCell<BTreeSet<String>>,
 }
 
 impl Values {
@@ -35,7 +39,7 @@ impl Values {
         path: &mut Vec<String>,
         errors: &mut Vec<PipelineError>,
     ) {
-        if self.resolved.contains_key(name) || self.broken.iter().any(|b| b == name) {
+        if self.resolved.contains_key(name) || self.broken.contains(name) {
             return;
         }
         let node = &nodes[name];
@@ -45,7 +49,7 @@ impl Values {
                 let circle = [&path[at..], &[other]].concat().join(" -> ");
                 let message = format!("parameters refer to each other in a circle: {circle}");
                 errors.push(PipelineError::new(node.place.clone(), message));
-                self.broken.append(path);
+                self.broken.extend(path.drain(..));
                 return;
             }
             if nodes.contains_key(&other) {
@@ -56,37 +60,22 @@ impl Values {
             }
         }
         path.pop();
-        match self.value(node, errors) {
+        match self.filled(node, errors) {
             Some(value) => drop(self.resolved.insert(name.to_owned(), value)),
-            None => self.broken.push(name.to_owned()),
+            None => drop(self.broken.insert(name.to_owned())),
         }
     }
 
-    /// The value of a node, with references replaced; none, with errors, where that cannot be.
+    /// The value of a node as JSON, with references replaced; `None`, with errors, if it has none.
     pub fn value(&self, node: &Node, errors: &mut Vec<PipelineError>) -> Option<Value> {
-        match &node.data {
-            Data::Null => Some(Value::Null),
-            Data::Bool(flag) => Some(json!(flag)),
-            Data::Int(whole) => Some(json!(whole)),
-            Data::Float(number) => Number::from_f64(*number).map(Value::Number),
-            Data::Text(text) => self.text(text, &node.place, errors),
-            Data::List(items) => {
-                let values: Vec<_> = items.iter().map(|item| self.value(item, errors)).collect();
-                values.into_iter().collect::<Option<Vec<_>>>().map(Value::Array)
-            }
-            Data::Map(entries) => {
-                let values: Vec<_> = entries
-                    .iter()
-                    .map(|(key, item)| Some((key.name.clone(), self.value(item, errors)?)))
-                    .collect();
-                values.into_iter().collect::<Option<_>>().map(Value::Object)
-            }
-        }
+        self.filled(node, errors).map(|node| node.json())
     }
 
-    /// A node with references replaced by nodes at their place; none, with errors, where that cannot be.
+    /// A node with references replaced; `None`, with errors, if that is not possible. What replaces a
+    /// reference has the place where the parameter is defined.
     pub fn filled(&self, node: &Node, errors: &mut Vec<PipelineError>) -> Option<Node> {
         let data = match &node.data {
+            Data::Broken => return None,
             Data::List(items) => {
                 let filled: Vec<_> = items.iter().map(|item| self.filled(item, errors)).collect();
                 Data::List(filled.into_iter().collect::<Option<_>>()?)
@@ -98,15 +87,26 @@ impl Values {
                     .collect();
                 Data::Map(filled.into_iter().collect::<Option<_>>()?)
             }
-            Data::Text(_) => return Some(Node::of(&self.value(node, errors)?, &node.place)),
+            Data::Text(text) => return self.text(text, node, errors),
             plain => plain.clone(),
         };
-        Some(Node { data, place: node.place.clone() })
+        Some(Node { data, ..node.clone() })
     }
 
-    fn text(&self, text: &str, place: &Place, errors: &mut Vec<PipelineError>) -> Option<Value> {
+    /// Whether an error about the value of a parameter is the first one: all of them are one mistake.
+    /// Always true for a value that no parameter gives.
+    pub fn is_first_error(&self, parameter: Option<&str>) -> bool {
+        parameter.is_none_or(|name| self.reported.borrow_mut().insert(name.to_owned()))
+    }
+
+    fn text(&self, text: &str, node: &Node, errors: &mut Vec<PipelineError>) -> Option<Node> {
+        let place = &node.place;
         if let Some(arguments) = range_arguments(text) {
             return self.range(text, arguments, place, errors);
+        }
+        if text.trim_start().starts_with("range(") {
+            errors.push(not_a_range(text, place));
+            return None;
         }
         if let Some(name) = whole_reference(text) {
             return self.lookup(name, place, errors);
@@ -119,14 +119,14 @@ impl Values {
             errors.push(PipelineError::new(place.clone(), message).help(help));
             return None;
         }
-        Some(json!(text.replace("$${", "${")))
+        Some(Node { data: Data::Text(text.replace("$${", "${")), ..node.clone() })
     }
 
-    fn lookup(&self, name: &str, place: &Place, errors: &mut Vec<PipelineError>) -> Option<Value> {
-        if let Some(value) = self.resolved.get(name) {
-            return Some(value.clone());
+    fn lookup(&self, name: &str, place: &Place, errors: &mut Vec<PipelineError>) -> Option<Node> {
+        if let Some(node) = self.resolved.get(name) {
+            return Some(Node { parameter: Some(Rc::from(name)), ..node.clone() });
         }
-        if !self.broken.iter().any(|b| b == name) {
+        if !self.broken.contains(name) {
             let names: Vec<_> = self.resolved.keys().map(String::as_str).collect();
             let message = format!("no parameter `{name}` in `params` or the profile");
             let help = suggest_or_list(name, &names);
@@ -142,18 +142,29 @@ impl Values {
         arguments: &str,
         place: &Place,
         errors: &mut Vec<PipelineError>,
-    ) -> Option<Value> {
+    ) -> Option<Node> {
         let mut numbers = Vec::new();
         let arguments = arguments.trim();
         let empty = arguments.is_empty();
         for argument in arguments.split(',').map(str::trim).filter(|_| !empty) {
-            let value = match whole_reference(argument) {
-                Some(name) => self.lookup(name, place, errors)?,
-                None => argument.parse::<i64>().map_or(Value::Null, |n| json!(n)),
+            let Some(name) = whole_reference(argument) else {
+                let Ok(number) = argument.parse::<i64>() else {
+                    let message = format!("`{argument}` in `{text}` is not a whole number");
+                    errors.push(PipelineError::new(place.clone(), message));
+                    return None;
+                };
+                numbers.push(number);
+                continue;
             };
-            let Some(number) = value.as_i64() else {
-                let message = format!("`{argument}` in `{text}` is not a whole number");
-                errors.push(PipelineError::new(place.clone(), message));
+            let node = self.lookup(name, place, errors)?;
+            let Data::Int(number) = node.data else {
+                if self.is_first_error(Some(name)) {
+                    let shown = node.text_for_programs();
+                    let message =
+                        format!("a range needs a whole number, and `{name}` is `{shown}`");
+                    let help = format!("`${{{name}}}` is used in `{text}`");
+                    errors.push(PipelineError::new(node.place, message).help(help));
+                }
                 return None;
             };
             numbers.push(number);
@@ -164,45 +175,29 @@ impl Values {
             [start, end, step] => (start, end, step),
             _ => (0, 0, 0),
         };
-        let count = match step {
-            0 => -1,
-            step => end.saturating_sub(start).saturating_add(step - step.signum()) / step,
-        };
-        if !(0..=LONGEST_RANGE).contains(&count) && step != 0 && count > LONGEST_RANGE {
+        if step == 0 {
+            errors.push(not_a_range(text, place));
+            return None;
+        }
+        let (width, stride) = (i128::from(end) - i128::from(start), i128::from(step));
+        let count = ((width + stride - stride.signum()) / stride).max(0);
+        if count > i128::from(LONGEST_RANGE) {
             let message = format!("`{text}` has {count} values; {LONGEST_RANGE} is the most");
             errors.push(PipelineError::new(place.clone(), message));
             return None;
         }
-        if step == 0 {
-            let message =
-                format!("`{text}` is not range(end), range(start, end) or range(start, end, step)");
-            errors.push(PipelineError::new(place.clone(), message));
-            return None;
-        }
-        Some((0..count.max(0)).map(|i| json!(start + i * step)).collect())
+        let item = |i: i64| Node::new(Data::Int(start + i * step), place.clone());
+        Some(Node::new(Data::List((0..count as i64).map(item).collect()), place.clone()))
     }
 }
 
-impl Node {
-    /// A value, all of it at one place.
-    fn of(value: &Value, place: &Place) -> Self {
-        let key = |name: &String| Key { name: name.clone(), place: place.clone() };
-        let data = match value {
-            Value::Null => Data::Null,
-            Value::Bool(flag) => Data::Bool(*flag),
-            Value::Number(number) => match number.as_i64() {
-                Some(whole) => Data::Int(whole),
-                None => Data::Float(number.as_f64().unwrap_or_default()),
-            },
-            Value::String(text) => Data::Text(text.clone()),
-            Value::Array(items) => Data::List(items.iter().map(|v| Self::of(v, place)).collect()),
-            Value::Object(map) => {
-                Data::Map(map.iter().map(|(k, v)| (key(k), Self::of(v, place))).collect())
-            }
-        };
-        Self { data, place: place.clone() }
-    }
+fn not_a_range(text: &str, place: &Place) -> PipelineError {
+    let message =
+        format!("`{text}` is not range(end), range(start, end) or range(start, end, step)");
+    PipelineError::new(place.clone(), message)
+}
 
+impl Node {
     /// Whether its value comes from a parameter, as a whole or as the end of a range.
     pub(crate) fn refers(&self) -> bool {
         matches!(self.data, Data::Text(_)) && !references(self).is_empty()
@@ -220,19 +215,27 @@ fn range_arguments(text: &str) -> Option<&str> {
     text.trim().strip_prefix("range(")?.strip_suffix(')')
 }
 
-/// The names a node refers to.
+/// The names that a node refers to.
 fn references(node: &Node) -> Vec<String> {
+    let mut names = Vec::new();
+    each_reference(node, &mut |name, _| names.push(name.to_owned()));
+    names
+}
+
+/// Calls `found` with every name that a node refers to, and the place of the reference.
+pub(super) fn each_reference(node: &Node, found: &mut impl FnMut(&str, &Place)) {
     match &node.data {
-        Data::Text(text) => match (whole_reference(text), range_arguments(text)) {
-            (Some(name), _) => vec![name.to_owned()],
-            (None, Some(arguments)) => {
-                let names = arguments.split(',').filter_map(|a| whole_reference(a.trim()));
-                names.map(str::to_owned).collect()
+        Data::Text(text) => {
+            let text = text.replace("$${", "");
+            let mut rest = text.as_str();
+            while let Some((_, after)) = rest.split_once("${") {
+                let Some((name, after)) = after.split_once('}') else { return };
+                found(name.trim(), &node.place);
+                rest = after;
             }
-            (None, None) => Vec::new(),
-        },
-        Data::List(items) => items.iter().flat_map(references).collect(),
-        Data::Map(entries) => entries.iter().flat_map(|(_, node)| references(node)).collect(),
-        _ => Vec::new(),
+        }
+        Data::List(items) => items.iter().for_each(|item| each_reference(item, found)),
+        Data::Map(entries) => entries.iter().for_each(|(_, node)| each_reference(node, found)),
+        _ => {}
     }
 }

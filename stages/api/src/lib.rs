@@ -25,4 +25,4 @@ pub use params::{ParamError, Params, resolve, schema};
 pub use spec::{
     Event, InputArtifact, InputSpec, PipelineSummary, Progress, StageSummary, TaskSpec,
 };
-pub use stage::{Arity, Input, Stage, Traits};
+pub use stage::{Arity, Input, Placeholder, PlaceholderTarget, Stage, Traits};

@@ -94,28 +94,49 @@ fn shape_errors(given: &Params, schema: &Value) -> Vec<ParamError> {
     unknown.chain(missing).collect()
 }
 
-/// Deserialises, taking out one bad parameter at a time so that all of them are reported.
+/// Deserialises, replacing one bad item, or taking out one bad parameter, at a time, so that all of them are
+/// reported. The name of an error is the path of the item, such as `run[3]`.
 fn typed<T: DeserializeOwned>(given: &Params) -> Result<T, Vec<ParamError>> {
-    let mut rest = given.clone();
-    let mut errors = Vec::new();
+    let mut rest = Value::Object(given.clone());
+    let mut errors: Vec<ParamError> = Vec::new();
+    // What a bad item is replaced by, one after the other. Most items are text or numbers.
+    let stand_ins = [Value::from("text"), Value::from(0)];
+    let mut replaced: BTreeMap<String, usize> = BTreeMap::new();
     loop {
-        let error = match serde_path_to_error::deserialize(Value::Object(rest.clone())) {
+        let error = match serde_path_to_error::deserialize(rest.clone()) {
             Ok(value) if errors.is_empty() => return Ok(value),
             Ok(_) => return Err(errors),
             Err(error) => error,
         };
         let path = error.path().to_string();
-        let name = path.split(['.', '[']).next().unwrap_or_default().to_owned();
         let message = in_words(&error.into_inner().to_string());
-        if rest.remove(&name).is_none() {
+        let name = path.split(['.', '[']).next().unwrap_or_default();
+        let tried = replaced.entry(path.clone()).or_default();
+        let is_item = !name.is_empty() && path != name;
+        let stand_in = stand_ins.get(*tried).filter(|_| is_item);
+        if let Some((stand_in, item)) = stand_in.zip(item(&mut rest, &path)) {
+            *item = stand_in.clone();
+        } else if rest.as_object_mut().and_then(|rest| rest.remove(name)).is_none() {
             if errors.is_empty() {
                 errors.push(ParamError { name: None, message });
             }
             return Err(errors);
         }
-        let at = if path == name { format!("`{name}`") } else { format!("`{path}`") };
-        errors.push(ParamError::new(name, format!("{at}: {message}")));
+        if *tried == 0 {
+            errors.push(ParamError::new(&path, format!("`{path}`: {message}")));
+        }
+        *tried += 1;
     }
+}
+
+/// The value at a path such as `run[3]`.
+fn item<'v>(value: &'v mut Value, path: &str) -> Option<&'v mut Value> {
+    let parts = path.split(['.', '[', ']']).filter(|part| !part.is_empty());
+    parts.into_iter().try_fold(value, |value, part| match value {
+        Value::Array(items) => items.get_mut(part.parse::<usize>().ok()?),
+        Value::Object(map) => map.get_mut(part),
+        _ => None,
+    })
 }
 
 /// What serde says, in the words of who writes pipeline.yaml.
@@ -178,6 +199,35 @@ mod tests {
         let long = resolve::<Example>(&long).unwrap().1;
         assert_eq!(Value::Object(short.clone()).to_string(), Value::Object(long).to_string());
         assert_eq!(short["lambda"].to_string(), "1.0");
+    }
+
+    #[derive(Debug, Serialize, Deserialize, JsonSchema)]
+    struct Lists {
+        #[serde(default)]
+        run: Vec<String>,
+        #[serde(default)]
+        env: BTreeMap<String, String>,
+        #[serde(default)]
+        sizes: Vec<u32>,
+    }
+
+    #[test]
+    fn every_wrong_item_is_reported() {
+        let given = object(json!({
+            "run": ["a", [1], null, "b", {}], "env": {"A": 1, "B": "x", "C": null}, "sizes": [1, "x", -1],
+        }));
+        let errors = resolve::<Lists>(&given).unwrap_err();
+        let text: Vec<_> = errors.iter().map(|e| e.message.as_str()).collect();
+        insta::assert_snapshot!(text.join("\n"), @r#"
+        `env.A`: must be text, and is `1`
+        `env.C`: must be text, and is nothing
+        `run[1]`: must be text, and is a list
+        `run[2]`: must be text, and is nothing
+        `run[4]`: must be text, and is a map
+        `sizes[1]`: must be a whole number from 0, and is "x"
+        `sizes[2]`: must be a whole number from 0, and is `-1`
+        "#);
+        assert_eq!(errors[2].name.as_deref(), Some("run[1]"));
     }
 
     #[test]

@@ -67,6 +67,26 @@ pub struct Traits {
     pub runs_programs: bool,
 }
 
+/// What a placeholder stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlaceholderTarget {
+    /// An input of the stage.
+    Input,
+    /// An axis of the stage's own.
+    Axis,
+}
+
+/// An input or axis that the value of a parameter mentions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placeholder {
+    /// The part of the value that mentions it, such as `[3]`; empty for the whole value.
+    pub path: String,
+    /// What `name` is the name of.
+    pub target: PlaceholderTarget,
+    /// The name of the input or axis.
+    pub name: String,
+}
+
 /// A kind of stage. Implementations are stateless; the registry in `src/registry.rs` lists them.
 pub trait Stage: Send + Sync {
     /// The word after `kind:`.
@@ -96,6 +116,13 @@ pub trait Stage: Send + Sync {
     /// # Errors
     /// Every parameter that is unknown, missing, of the wrong type or out of range.
     fn resolve(&self, given: &Params) -> Result<Params, Vec<ParamError>>;
+
+    /// The placeholders in the value of a parameter. The stage must have the inputs and axes that they name,
+    /// which is checked when the pipeline is read.
+    fn placeholders(&self, parameter: &str, value: &Value) -> Vec<Placeholder> {
+        let _ = (parameter, value);
+        Vec::new()
+    }
 
     /// Files of the project, beside its inputs, that a task with these parameters reads; paths or
     /// globs relative to pipeline.yaml. Their content is part of the task key.

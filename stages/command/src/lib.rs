@@ -15,7 +15,9 @@ pub use params::CommandParams;
 
 use std::path::{Path, PathBuf};
 
-use dissim_api::{Code, Context, Input, ParamError, Params, Stage, StageError, Traits};
+use dissim_api::{
+    Code, Context, Input, ParamError, Params, Placeholder, Stage, StageError, Traits,
+};
 use serde_json::Value;
 
 use work_folder::WorkFolder;
@@ -61,6 +63,10 @@ impl Stage for Command {
 
     fn resolve(&self, given: &Params) -> Result<Params, Vec<ParamError>> {
         params::resolve(given)
+    }
+
+    fn placeholders(&self, parameter: &str, value: &Value) -> Vec<Placeholder> {
+        params::placeholders(parameter, value)
     }
 
     fn files(&self, params: &Params) -> Vec<PathBuf> {

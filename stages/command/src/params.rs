@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
-use dissim_api::{ParamError, Params};
+use dissim_api::{ParamError, Params, Placeholder, PlaceholderTarget};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The most bytes that Linux passes to a program in one argument or variable, with the zero at its end.
+const MAX_ARGUMENT_BYTES: usize = 131_072;
 
 /// `with:` of a `command` stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -13,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub struct CommandParams {
     /// The program and its arguments, as they are: no shell reads them. `{output}`, `{input.NAME}`
     /// and `{matrix.AXIS}` in an argument become the output folder, the artifact's folder and the
-    /// axis' value.
+    /// axis' value. A number stays as it is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Vec<String>>,
     /// Or a line for `/bin/sh -c`.
@@ -28,11 +32,13 @@ pub struct CommandParams {
     /// Project files, folders or globs that the program is made of, copied into its working folder.
     #[serde(default)]
     pub code: BTreeSet<String>,
-    /// Environment variables that are part of the task: a change of value is a change of task.
+    /// Environment variables that are part of the task: a change of value is a change of task. A number stays
+    /// as it is written.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// The stage's own axes, filled in from `matrix:` and `sweeps:`; for the program,
-    /// `{matrix.AXIS}` in an argument and `$DISSIM_MATRIX_<AXIS>`.
+    /// `{matrix.AXIS}` in an argument and `$DISSIM_MATRIX_<AXIS>`. A number that JSON would write otherwise, such
+    /// as `3.10` or `1e-3`, is text as it is written.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub matrix: BTreeMap<String, serde_json::Value>,
     /// Names of environment variables that are handed on but are not part of the task. Nothing
@@ -79,6 +85,64 @@ fn errors(params: &CommandParams) -> Vec<ParamError> {
     }
     errors.extend(nested_outputs(&params.outputs));
     errors.extend(variable_errors(params));
+    errors.extend(argument_errors(params));
+    errors
+}
+
+/// The inputs and axes that the arguments under `run` mention.
+pub(crate) fn placeholders(parameter: &str, value: &Value) -> Vec<Placeholder> {
+    let mut found = Vec::new();
+    if parameter != "run" {
+        return found;
+    }
+    for (at, argument) in value.as_array().into_iter().flatten().enumerate() {
+        let mut rest = argument.as_str().unwrap_or_default();
+        while let Some((_, after)) = rest.split_once('{') {
+            rest = after;
+            let Some((placeholder, _)) = after.split_once('}') else { break };
+            let target = match placeholder.split_once('.') {
+                Some(("input", name)) => Some((PlaceholderTarget::Input, name)),
+                Some(("matrix", name)) => Some((PlaceholderTarget::Axis, name)),
+                _ => None,
+            };
+            if let Some((target, name)) = target {
+                found.push(Placeholder { path: format!("[{at}]"), target, name: name.to_owned() });
+            }
+        }
+    }
+    found
+}
+
+/// What one argument or variable cannot hold: too many bytes, or a zero byte.
+fn argument_errors(params: &CommandParams) -> Vec<ParamError> {
+    let mut errors = Vec::new();
+    let mut check = |path: String, of: &str, around: usize, text: &str| {
+        let length = around + text.len();
+        if length >= MAX_ARGUMENT_BYTES {
+            let message = format!(
+                "{of} has {length} bytes, and Linux passes at most {} to a program: put it into a file under `code` or `inputs`",
+                MAX_ARGUMENT_BYTES - 1
+            );
+            errors.push(ParamError::new(path, message));
+        } else if text.contains('\0') {
+            let message = format!("{of} has a zero byte, which cannot be passed to a program");
+            errors.push(ParamError::new(path, message));
+        }
+    };
+    for (at, argument) in params.run.iter().flatten().enumerate() {
+        check(format!("run[{at}]"), "the argument", 0, argument);
+    }
+    if let Some(shell) = &params.shell {
+        check("shell".to_owned(), "`shell`", 0, shell);
+    }
+    for (name, value) in &params.env {
+        check(format!("env.{name}"), &format!("variable `{name}`"), name.len() + 1, value);
+    }
+    for (axis, value) in &params.matrix {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let around = "DISSIM_MATRIX_=".len() + axis.len();
+        check(axis.clone(), &format!("axis `{axis}`"), around, &text);
+    }
     errors
 }
 
@@ -157,6 +221,34 @@ mod tests {
         `A=B` is no name of an environment variable
         `X` is in `env` and in `pass_env`; name it in one of them
         ");
+    }
+
+    #[test]
+    fn what_no_program_can_be_passed_is_refused() {
+        let long = "x".repeat(140_000);
+        let given = json!({"run": ["a", long], "outputs": ["o"], "env": {"E": long}, "matrix": {"m": long}});
+        insta::assert_snapshot!(messages(given), @r"
+        the argument has 140000 bytes, and Linux passes at most 131071 to a program: put it into a file under `code` or `inputs`
+        variable `E` has 140002 bytes, and Linux passes at most 131071 to a program: put it into a file under `code` or `inputs`
+        axis `m` has 140016 bytes, and Linux passes at most 131071 to a program: put it into a file under `code` or `inputs`
+        ");
+        let zero = json!({"shell": "a\0b", "outputs": ["o"], "env": {"E": "\0"}});
+        insta::assert_snapshot!(messages(zero), @r"
+        `shell` has a zero byte, which cannot be passed to a program
+        variable `E` has a zero byte, which cannot be passed to a program
+        ");
+        let fits = json!({"shell": "x".repeat(MAX_ARGUMENT_BYTES - 1), "outputs": ["o"]});
+        assert!(resolve(fits.as_object().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn placeholders_are_those_of_arguments() {
+        let run = json!(["{output}/x", "{input.a}{matrix.lr}", "{print $1} {matrix.x"]);
+        let found = placeholders("run", &run);
+        let found: Vec<_> =
+            found.iter().map(|p| format!("{} {:?} {}", p.path, p.target, p.name)).collect();
+        assert_eq!(found, ["[1] Input a", "[1] Axis lr"]);
+        assert!(placeholders("shell", &json!("{matrix.x}")).is_empty());
     }
 
     #[test]
