@@ -31,5 +31,6 @@ pub mod publish;
 pub mod registry;
 pub mod remote;
 pub mod schema;
+pub mod secret;
 pub mod serve;
 pub mod store;

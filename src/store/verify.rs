@@ -54,7 +54,12 @@ impl Store {
     pub(super) fn files_of(&self, folder: &str) -> io::Result<Vec<Stored>> {
         let mut found = Vec::new();
         for entry in WalkDir::new(self.root.join(folder)).sort_by_file_name() {
-            let entry = entry?;
+            let entry = match entry.map_err(io::Error::from) {
+                Ok(entry) => entry,
+                // A collection beside this may remove what was listed a moment ago.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
             if !entry.file_type().is_file() {
                 continue;
             }
