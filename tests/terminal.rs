@@ -282,7 +282,7 @@ fn what_a_terminal_would_obey_is_shown_by_no_command() {
         ("status --json", 0, "work"),
         ("plan", 0, "1 to run"),
         ("plan --json", 0, "work[number=2"),
-        ("why work", 0, "value: hit"),
+        ("why work", 0, ": hit"),
         ("why work --json", 0, "work[number=0"),
         ("log 'work[number=0,*'", 0, "said"),
         ("log 'work[number=2,*'", 0, "said"),

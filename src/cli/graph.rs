@@ -96,6 +96,6 @@ mod tests {
     #[test]
     fn a_label_cannot_leave_its_node() {
         let label = "t[x=\"]\n click n0 href \"javascript:x\"<b>&#34;`\\]";
-        insta::assert_snapshot!(in_mermaid(label), @"t[x=#34;] click n0 href #34;javascript:x#34;#60;b#62;#38;#35;34;#96;#92;]");
+        insta::assert_snapshot!(in_mermaid(label), @"t[x=#34;]  click n0 href #34;javascript:x#34;#60;b#62;#38;#35;34;#96;#92;]");
     }
 }

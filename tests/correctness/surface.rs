@@ -31,7 +31,7 @@ fn only_one_module_writes_to_the_terminal() {
         }
         for (number, line) in fs::read_to_string(file.path()).unwrap().lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            let asks = ["stdout().is_terminal()", "stderr().is_terminal()"];
+            let asks = ["stdout().is_terminal()", "stderr().is_terminal()", "use_stderr()"];
             let code = asks.iter().fold(code.to_owned(), |code, ask| code.replace(ask, ""));
             let writes = ["println!", "print!", "dbg!", "stdout()", "stderr()"];
             // `Command::stdout(..)` has an argument.
@@ -445,6 +445,7 @@ fn a_run_with_nothing_to_do_repeats_its_warnings() {
     fs::remove_file(&latest).unwrap();
     fs::create_dir(&latest).unwrap();
     fs::write(latest.join("x"), "").unwrap();
+    fs::remove_file(study.path().join("cache/index.bin")).unwrap();
     for _ in 0..3 {
         std::thread::sleep(Duration::from_millis(2100));
         let told = study.dissim(&["run"]);
