@@ -312,7 +312,7 @@ fn what_a_terminal_would_obey_is_shown_by_no_command() {
         ("cache verify", 1, "damaged: objects/file"),
         ("claims", 2, "makes no claims"),
         ("report", 2, "no stage of kind `report`"),
-        ("cache push --remote file:///proc/BAD", 2, "error:"),
+        ("cache pull --remote BAD", 2, "is no address"),
         ("why BAD", 2, "no stage or task"),
         ("run --set \"a=BAD\"", 2, "a=x"),
         ("run --profile \"BAD\"", 2, "error"),

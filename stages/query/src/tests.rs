@@ -31,32 +31,36 @@ fn rows_as_people_and_as_programs_read_them() {
 
 #[test]
 fn text_is_text_in_every_format() {
-    let text = [
-        "=1+1",
-        "+1",
-        "-rf",
-        "@sum",
-        "\tx",
-        "a|b",
-        "[x](javascript:y)",
-        "<b>",
-        "a_b",
-        "_a_",
-        "*a*",
-        "http://x.example",
-        "www.x.example",
-        "me@x.example",
-        "`x`",
-        "\\|",
-        "0.5",
+    // As it is, in CSV, in Markdown.
+    let cases = [
+        ("=1+1", "'=1+1", "=1+1"),
+        ("+1", "'+1", "+1"),
+        ("-rf", "'-rf", "-rf"),
+        ("@sum", "'@sum", r"\@sum"),
+        ("\tx", "'\tx", r"\\tx"),
+        ("a|b", "a|b", r"a\|b"),
+        ("[x](javascript:y)", "[x](javascript:y)", r"\[x\](javascript:y)"),
+        ("<b>", "<b>", r"\<b\>"),
+        ("a_b", "a_b", "a_b"),
+        ("_a_", "_a_", r"\_a\_"),
+        ("*a*", "*a*", r"\*a\*"),
+        ("http://x.example", "http://x.example", r"http\://x.example"),
+        ("www.x.example", "www.x.example", r"www\.x\.example"),
+        ("`x`", "`x`", r"\`x\`"),
+        (r"\|", r"\|", r"\\\|"),
+        ("0.5", "0.5", "0.5"),
     ];
     let mut tables = Tables::default();
-    let column = Values::Text(text.iter().map(|t| Some((*t).to_owned())).collect());
-    let numbers = Values::Number(vec![Some(-1.5); text.len()]);
+    let column = Values::Text(cases.iter().map(|case| Some(case.0.to_owned())).collect());
+    let numbers = Values::Number(vec![Some(-1.5); cases.len()]);
     tables.insert("t", vec![("=x", column), ("n", numbers)]).unwrap();
     let answer = tables.ask("SELECT * FROM t").unwrap();
-    insta::assert_snapshot!(answer.csv(), @"");
-    insta::assert_snapshot!(answer.markdown(), @"");
+    let rows = |row: fn(&(&str, &str, &str)) -> String| cases.iter().map(row).collect::<String>();
+    assert_eq!(answer.csv(), format!("'=x,n\n{}", rows(|case| format!("{},-1.5\n", case.1))));
+    let markdown = rows(|case| format!("| {} | -1.5 |\n", case.2));
+    assert_eq!(answer.markdown(), format!("| =x | n |\n| --- | --: |\n{markdown}"));
+    let json = answer.json();
+    assert!(cases.iter().enumerate().all(|(at, case)| json[at]["=x"] == case.0));
 }
 
 #[test]
