@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::execute::Summary;
 use crate::graph::Study;
+use crate::secret;
 use crate::store::{Store, Unchanged};
 
 /// What is kept of a run.
@@ -35,7 +36,7 @@ pub struct RunRecord {
     pub profile: Option<String>,
     /// The compute backend.
     pub backend: String,
-    /// The command line.
+    /// The command line, with secrets masked.
     pub command: Vec<String>,
     /// Where it ran.
     pub host: String,
@@ -119,7 +120,8 @@ impl Recorder {
         let keys: BTreeMap<&str, &Digest> =
             summary.keys.iter().map(|(&t, key)| (study.tasks[t].name.as_str(), key)).collect();
         let keys = serde_json::to_vec(&keys)?;
-        let first = |why: &String| why.lines().next().unwrap_or_default().to_owned();
+        let first =
+            |why: &String| secret::hide(why.lines().next().unwrap_or_default()).into_owned();
         let record = RunRecord {
             outcome: match summary {
                 s if s.interrupted => Outcome::Interrupted,
@@ -131,7 +133,11 @@ impl Recorder {
             tasks: summary.tasks,
             cached: summary.cached,
             ran: summary.ran,
-            failed: summary.failed.iter().map(|(t, why)| (t.clone(), first(why))).collect(),
+            failed: summary
+                .failed
+                .iter()
+                .map(|(t, why)| (secret::hide(t).into_owned(), first(why)))
+                .collect(),
             skipped: summary.skipped,
             ..self.succeeded(Digest::of(&keys))
         };
@@ -177,7 +183,7 @@ impl Recorder {
             pipeline: self.pipeline,
             profile: None,
             backend: String::new(),
-            command: std::env::args().collect(),
+            command: command_line(),
             host: host(),
             dissim: env!("CARGO_PKG_VERSION").to_owned(),
             git,
@@ -219,8 +225,11 @@ impl Store {
     #[must_use]
     pub fn run_records(&self) -> Vec<RunRecord> {
         let entries = fs::read_dir(self.runs()).into_iter().flatten().flatten();
+        // Builds before this one recorded secrets.
+        let masked =
+            |run: RunRecord| RunRecord { command: secret::mask_command(&run.command), ..run };
         let read = |entry: fs::DirEntry| serde_json::from_slice(&fs::read(entry.path()).ok()?).ok();
-        let mut runs: Vec<RunRecord> = entries.filter_map(read).collect();
+        let mut runs: Vec<RunRecord> = entries.filter_map(read).map(masked).collect();
         runs.sort_by(|a, b| a.id.cmp(&b.id));
         runs
     }
@@ -231,6 +240,12 @@ impl Store {
         let list = fs::read(self.runs().join("keys").join(format!("{}.json", run.keys)));
         list.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
+}
+
+/// The command line of this process. A word that is not UTF-8 is kept as far as it is.
+fn command_line() -> Vec<String> {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    secret::mask_command(&words.collect::<Vec<_>>())
 }
 
 /// The name of this machine.
@@ -247,6 +262,12 @@ pub(crate) fn whoami() -> String {
 
 /// The commit that HEAD is, read from the files: asking git takes longer than a run that does nothing.
 fn commit(root: &Path) -> Option<String> {
+    let commit = head(root)?;
+    (commit.len() >= 40 && commit.bytes().all(|b| b.is_ascii_hexdigit())).then_some(commit)
+}
+
+/// What the files of git say that HEAD is.
+fn head(root: &Path) -> Option<String> {
     let git = root.ancestors().map(|folder| folder.join(".git")).find(|git| git.exists())?;
     let git = match fs::read_to_string(&git) {
         // A worktree's .git is a file that names the folder.

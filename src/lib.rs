@@ -31,6 +31,7 @@ pub mod publish;
 pub mod registry;
 pub mod remote;
 pub mod schema;
+pub mod secret;
 pub mod serve;
 pub mod snapshot;
 pub mod store;

@@ -17,7 +17,9 @@ use crate::execute::Summary;
 use crate::graph::{Study, TaskId};
 use crate::history::RunRecord;
 use crate::provenance::{self, Behind};
-use crate::store::{Entry, Store, at, is_plain, persist, temporary_in};
+use crate::store::{
+    Entry, Store, at, is_plain, make_ignored_folder, persist, temporary_in,
+};
 
 const MEMORY: &str = ".published.json";
 
@@ -57,6 +59,7 @@ pub fn publish(
     if wanted.is_empty() {
         return Ok(None);
     }
+    make_ignored_folder(&folder)?;
     let memory = folder.join(MEMORY);
     let before: BTreeMap<String, Published> =
         fs::read(&memory).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();

@@ -206,5 +206,14 @@ fn nothing_is_removed_under_a_run() {
     project.edit("[one, two]", "[three]");
     let lock = fs::File::create(project.path().join("cache/locks/use")).unwrap();
     lock.lock_shared().unwrap();
+    let records = files(&project.path().join("cache/records"));
+    let objects = files(&project.path().join("cache/objects"));
     insta::assert_snapshot!(project.told("cache gc --grace 0s --delete"));
+    assert!(!records.is_empty());
+    assert_eq!(files(&project.path().join("cache/records")), records);
+    assert_eq!(files(&project.path().join("cache/objects")), objects);
+    // Once the run is over, the same command removes something.
+    drop(lock);
+    let told = project.succeed("cache gc --grace 0s --delete");
+    assert!(told.contains("removed ") && !told.contains("removed 0 records"), "{told}");
 }

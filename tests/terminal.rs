@@ -103,17 +103,22 @@ fn show(written: &str, mut look: impl FnMut(&Screen)) -> Screen {
 
 /// Runs `dissim` at a terminal; what it wrote there.
 fn at_terminal(folder: &Path, arguments: &str) -> String {
+    told_at_terminal(folder, arguments, "").0
+}
+
+/// The same with a value of `NO_COLOR`, and with the exit code.
+fn told_at_terminal(folder: &Path, arguments: &str, no_colour: &str) -> (String, Option<i32>) {
     let program = env!("CARGO_BIN_EXE_dissim");
     let command = format!("stty rows {ROWS} cols {COLUMNS}; exec {program} {arguments}");
     let output = Command::new("script")
         .args(["-qec", &command, "/dev/null"])
         .current_dir(folder)
         .env("TERM", "xterm")
-        .env_remove("NO_COLOR")
+        .env("NO_COLOR", no_colour)
         .stdin(std::process::Stdio::null())
         .output()
         .expect("util-linux's script is installed");
-    String::from_utf8(output.stdout).expect("text")
+    (String::from_utf8(output.stdout).expect("text"), output.status.code())
 }
 
 /// `n` tasks, some of which fail, others of which say what a terminal would obey.
@@ -228,30 +233,125 @@ fn events_and_trace_of_ten_thousand_tasks() {
     events_and_trace(10_000);
 }
 
+/// What a terminal would do more with than show it, beside the ends of lines.
+fn obeyed(written: &str) -> Vec<char> {
+    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let obeyed = |c: &char| (c.is_control() && !matches!(c, '\n' | '\r' | '\t')) || turns(*c);
+    written.chars().filter(obeyed).collect()
+}
+
+/// A study of three tasks whose every text holds what a terminal would obey. The third fails.
+fn hostile(folder: &Path) {
+    let text = r#"version: 1
+name: "hostile\e[2J"
+stages:
+  work:
+    kind: command
+    matrix: { number: [0, 1, 2], mark: ["value\e[2J\x9b2J\e]0;title\a\u202e\x7f"] }
+    with:
+      shell: |
+        printf 'seen \033[2J\033]0;title\007\033[31mred\033[0m \302\2332J\302\2355;x\007 \342\200\256 \010 said\n' >&2
+        mkdir out
+        echo $DISSIM_MATRIX_NUMBER > "$(printf 'out/file\033[2J\302\233')"
+        [ $DISSIM_MATRIX_NUMBER != 2 ]
+      outputs: [out]
+      env: { LEVEL: "level\e[2J\x9b" }
+"#;
+    fs::write(folder.join("pipeline.yaml"), text).unwrap();
+}
+
 #[test]
 fn what_a_terminal_would_obey_is_shown_by_no_command() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    many(folder.path(), 30);
-    at_terminal(folder.path(), "run --keep-going");
-    for command in [
-        "status",
-        "plan",
-        "why work",
-        "log work",
-        "show work",
-        "run --dry-run",
-        "runs",
-        "show last",
-        "graph",
-        "diff last last",
-        "query 'SELECT * FROM work'",
-        "why $(printf 'x\\033[2Jy')",
-        "run --set \"a=$(printf '\\033[2J')\"",
-    ] {
-        let written = at_terminal(folder.path(), command);
-        assert!(
-            !written.contains("\u{1b}[2J") && !written.contains('\u{7}'),
-            "{command}: {written:?}"
-        );
+    hostile(folder.path());
+    let written = at_terminal(folder.path(), "run --keep-going");
+    assert!(written.contains("2 ran, 1 failed"), "{written}");
+    // A file that is no part of the store, and a run whose record somebody wrote.
+    fs::write(folder.path().join("cache/objects/file\u{1b}[2J"), "x").unwrap();
+    let runs = fs::read_dir(folder.path().join("cache/runs")).unwrap().flatten();
+    let run = runs.map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "json")).unwrap();
+    let mut record: Value = serde_json::from_slice(&fs::read(&run).unwrap()).unwrap();
+    for field in ["host", "backend", "dissim", "profile"] {
+        record[field] = "field\u{1b}[2J\u{9b}2J\u{7}\u{202e}".into();
     }
+    fs::write(&run, record.to_string()).unwrap();
+    let bad = "$(printf 'x\\033[2J\\302\\233y')";
+    // The command with `BAD` for a word that a terminal would obey, its exit code, and what of it is seen.
+    let commands = [
+        ("status", 0, "work"),
+        ("status --json", 0, "work"),
+        ("plan", 0, "1 to run"),
+        ("plan --json", 0, "work[number=2"),
+        ("why work", 0, ": hit"),
+        ("why work --json", 0, "work[number=0"),
+        ("log 'work[number=0,*'", 0, "said"),
+        ("log 'work[number=2,*'", 0, "said"),
+        ("show work", 0, "out/file"),
+        ("show work --json", 0, "out/file"),
+        ("show last", 0, "field"),
+        ("show last --json", 0, "field"),
+        ("run --dry-run", 0, "would run  work[number=2"),
+        ("run --json --keep-going", 1, "\"failed\""),
+        ("runs", 0, "failed"),
+        ("runs --json", 0, "field"),
+        ("graph --tasks", 0, "number=0"),
+        ("graph --tasks --format dot", 0, "number=0"),
+        ("diff 'work[number=0,*' 'work[number=1,*'", 0, "out/file"),
+        ("diff 'work[number=0,*' 'work[number=1,*' --json", 0, "out/file"),
+        ("diff 'work[number=0,*' 'work[number=2,*'", 2, "failed when it last ran"),
+        ("diff last last", 0, "same"),
+        ("query 'SELECT * FROM work'", 0, "number"),
+        ("query 'SELECT * FROM work' --json", 0, "number"),
+        ("query 'SELECT * FROM work' --format csv", 0, "number"),
+        ("query 'SELECT * FROM work' --format markdown", 0, "number"),
+        ("query 'SELECT host FROM history'", 0, "field"),
+        ("query --tables", 0, "work"),
+        ("audit 'work[number=0,*'", 0, "same bytes"),
+        ("cache stat", 0, "command"),
+        ("cache gc --grace 0s", 0, "stay"),
+        ("cache verify", 1, "damaged: objects/file"),
+        ("claims", 2, "makes no claims"),
+        ("report", 2, "no stage of kind `report`"),
+        ("cache pull --remote BAD", 2, "is no address"),
+        ("why BAD", 2, "no stage or task"),
+        ("run --set \"a=BAD\"", 2, "a=x"),
+        ("run --profile \"BAD\"", 2, "error"),
+        ("status --file BAD", 2, "error"),
+        ("import BAD", 2, "error"),
+        ("query \"SELECT BAD FROM work\"", 2, "error"),
+        ("frobBAD", 2, "frobx"),
+        ("status --BAD", 2, "--x"),
+        ("run --trace BAD/x", 2, "error"),
+        ("export BAD/x 'work[number=0,*'", 2, "error"),
+    ];
+    for (command, code, seen) in commands {
+        let (written, ended) = told_at_terminal(folder.path(), &command.replace("BAD", bad), "1");
+        assert_eq!(ended, Some(code), "{command}: {written}");
+        assert!(written.contains(seen), "{command}: {written}");
+        assert_eq!(obeyed(&written), [] as [char; 0], "{command}: {written:?}");
+    }
+    // With colours, there is nothing else.
+    for command in [format!("why {bad}"), format!("frob{bad}"), format!("run --set \"a={bad}\"")] {
+        let written = at_terminal(folder.path(), &command);
+        let colours = written.split('\u{1b}').skip(1).all(|piece| {
+            let codes = piece.strip_prefix('[').unwrap_or_default();
+            codes.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m')
+        });
+        assert!(colours && obeyed(&written.replace('\u{1b}', "")).is_empty(), "{written:?}");
+    }
+}
+
+#[test]
+fn claims_are_shown_as_text() {
+    let project = support::Project::new();
+    let text = "says\\e[2J\\x9b2J\\e]0;title\\a\\u202e";
+    project.write(&format!(
+        "{}claims:\n  - id: helps\n    says: \"{text}\"\n    expect: greater\n    compare: {{ metric: ood_acc, a: {{ method: dissimilarity, lambda: 1.25 }}, b: {{ method: erm }} }}\n",
+        support::PIPELINE
+    ));
+    project.succeed("run");
+    let (written, code) = told_at_terminal(project.path(), "claims", "1");
+    assert_eq!(code, Some(0), "{written}");
+    assert!(written.contains("says"), "{written}");
+    assert_eq!(obeyed(&written), [] as [char; 0], "{written:?}");
 }

@@ -14,6 +14,7 @@ use crate::graph::Study;
 use crate::parse::{self, LoadOptions};
 use crate::plan::{Planner, State};
 use crate::registry::Registry;
+use crate::say;
 use crate::store::{self, Damage, Plan, Policy, Store, Swept};
 
 /// What is younger than this is never removed: a run may be about to use it.
@@ -255,7 +256,7 @@ fn reachable(
         let options = LoadOptions { profile: Some(profile), set: selection.set.clone() };
         // Where one profile is wrong, what it can use is not known: nothing may be removed.
         let study = parse::load(&file, &options, registry)
-            .map_err(|errors| Failure::Coloured(errors.render(super::colour())))?;
+            .map_err(|errors| Failure::Coloured(errors.render(say::stderr_has_colour())))?;
         keys.extend(keys_of(&study, store));
     }
     Ok(keys)

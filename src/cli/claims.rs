@@ -1,13 +1,11 @@
 //! `dissim claims`: what the runs say of the study's claims.
 
-use std::io::IsTerminal;
-
 use clap::Args;
 
-use super::{Cli, Failure, Result, Selection, print_coloured, print_json, report};
+use super::{Cli, Failure, Result, Selection, print_json, report};
 use crate::plan::{Planner, State};
 use crate::registry::{Judgement, Mcnemar, Registry, Verdict};
-use crate::say::calm;
+use crate::say::{self, calm};
 
 #[derive(Debug, Args)]
 pub(super) struct ClaimsArgs {
@@ -50,11 +48,10 @@ pub(super) fn claims(cli: &Cli, args: &ClaimsArgs, registry: &Registry) -> Resul
     if args.json {
         print_json(&judgements)?
     } else {
-        let colour = std::io::stdout().is_terminal()
-            && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        print_coloured(&page(&judgements, if colour { Ink::Colour } else { Ink::Plain }))?;
+        let ink = if say::stdout_has_colour() { Ink::Colour } else { Ink::Plain };
+        say::coloured_out(&page(&judgements, ink))?;
         if let Some(partial) = &partial {
-            eprint!("{}", report::missing(partial, &chosen));
+            say::message(&report::missing(partial, &chosen));
         }
     }
     let refuted = judgements.iter().any(|j| j.verdict == Verdict::Refuted);
@@ -77,8 +74,8 @@ fn page(judgements: &[Judgement], ink: Ink) -> String {
     for judgement in judgements {
         text += &format!("{}{}\n", verdict(judgement.verdict, ink), calm(&judgement.says));
         if judgement.effect.is_some() {
-            text += &format!("{:MARGIN$}{}\n", "", effect(judgement));
-            text += &format!("{:MARGIN$}{}\n", "", evidence(judgement));
+            text += &format!("{:MARGIN$}{}\n", "", calm(&effect(judgement)));
+            text += &format!("{:MARGIN$}{}\n", "", calm(&evidence(judgement)));
         }
         if let Some(note) = &judgement.note {
             text += &format!("{:MARGIN$}{}\n", "", calm(note));

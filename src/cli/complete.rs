@@ -10,6 +10,7 @@ use clap_complete::{ArgValueCompleter, CompletionCandidate};
 use super::{Cli, Failure, Result, find_pipeline, print};
 use crate::parse::{self, LoadOptions};
 use crate::registry::Registry;
+use crate::say::obeyed;
 
 /// The variable by which a shell asks this program for completions.
 const VARIABLE: &str = "COMPLETE";
@@ -62,8 +63,9 @@ pub(super) fn targets() -> ArgValueCompleter {
         };
         let stages = study.stages.iter().map(|stage| stage.name.clone());
         let tasks = study.tasks.iter().map(|task| task.name.clone());
-        let mut names: Vec<String> =
-            stages.chain(tasks).filter(|name| name.starts_with(&*current)).take(MOST).collect();
+        // A shell shows what it is offered: a name that a terminal would obey is not.
+        let fits = |name: &String| name.starts_with(&*current) && !name.contains(obeyed);
+        let mut names: Vec<String> = stages.chain(tasks).filter(fits).take(MOST).collect();
         names.dedup();
         names.into_iter().map(CompletionCandidate::new).collect()
     })
@@ -73,7 +75,8 @@ pub(super) fn targets() -> ArgValueCompleter {
 pub(super) fn profiles() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let names = find_pipeline().map(|file| parse::profiles(&file)).unwrap_or_default();
-        let fits = |name: &String| name.starts_with(&*current.to_string_lossy());
+        let current = current.to_string_lossy();
+        let fits = |name: &String| name.starts_with(&*current) && !name.contains(obeyed);
         names.into_iter().filter(fits).map(CompletionCandidate::new).collect()
     })
 }

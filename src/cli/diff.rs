@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::standing::{LastRun, last_run, when};
 use super::{Cli, Failure, Result, Selection, diff_runs, print, print_json, runs, target};
 use crate::execute;
 use crate::graph::Study;
+use crate::plan::{Planner, State};
 use crate::registry::Registry;
+use crate::secret;
 use crate::store::{Record, Store};
 
 #[derive(Debug, Args)]
@@ -53,11 +56,24 @@ pub(super) fn diff(cli: &Cli, args: &DiffArgs, registry: &Registry) -> Result<()
             )));
         }
     }
-    let a = find(&study, &store, &args.a)?;
-    let b = find(&study, &store, &args.b)?;
-    let mut facts = facts(&store, &a, &b);
+    let states = Planner::new(&study, &store).plan();
+    let a = find(&study, &store, &states, &args.a)?;
+    let b = find(&study, &store, &states, &args.b)?;
+    for side in [&a, &b] {
+        if let Some(reason) = side.reason {
+            let (task, ran) = (&side.record.task, when(&side.record));
+            say!("note: `{task}`: {reason}; compared is its last run, at {ran}");
+        }
+    }
+    let mut facts = facts(&store, &a.record, &b.record);
     if !args.all {
         facts.retain(|fact| fact.a != fact.b);
+    }
+    // After the comparison: secrets that differ are still shown to differ.
+    for fact in facts.iter_mut().filter(|fact| fact.section == "parameters") {
+        for side in [&mut fact.a, &mut fact.b] {
+            *side = side.take().map(|value| secret::mask(&fact.name, &value));
+        }
     }
     if args.json {
         let rows: Vec<_> = facts
@@ -65,21 +81,38 @@ pub(super) fn diff(cli: &Cli, args: &DiffArgs, registry: &Registry) -> Result<()
             .map(|f| json!({ "section": f.section, "name": f.name, "a": f.a, "b": f.b }))
             .collect();
         return print_json(&json!({
-            "a": { "task": a.task, "key": a.key }, "b": { "task": b.task, "key": b.key },
-            "facts": rows,
+            "a": a.named(), "b": b.named(), "facts": rows,
         }));
     }
-    print(&told(&a, &b, &facts))
+    print(&told(&a.record, &b.record, &facts))
+}
+
+/// A side of a comparison.
+struct Side {
+    record: Record,
+    /// Why the record is not the result of the pipeline as it stands, if it was asked for by name and is
+    /// not.
+    reason: Option<&'static str>,
+}
+
+impl Side {
+    fn named(&self) -> Value {
+        let mut named = json!({ "task": self.record.task, "key": self.record.key });
+        if let Some(reason) = self.reason {
+            named["note"] = reason.into();
+        }
+        named
+    }
 }
 
 /// The record of a task by its name, or by the first letters of its key.
-fn find(study: &Study, store: &Store, text: &str) -> Result<Record> {
+fn find(study: &Study, store: &Store, states: &[State], text: &str) -> Result<Side> {
     let hex = text.len() >= 4 && text.chars().all(|c| c.is_ascii_hexdigit());
     if hex {
         let records = store.records()?;
         let mut found = records.into_iter().filter(|r| r.key.as_str().starts_with(text));
         match (found.next(), found.next()) {
-            (Some(record), None) => return Ok(record),
+            (Some(record), None) => return Ok(Side { record, reason: None }),
             (Some(_), Some(_)) => {
                 let what = format!(
                     "error: more than one task key starts with `{text}`\n  help: write more of it\n"
@@ -96,10 +129,17 @@ fn find(study: &Study, store: &Store, text: &str) -> Result<Record> {
         return Err(Failure::Input(what));
     };
     let name = &study.tasks[task].name;
-    store.latest(name).and_then(|key| store.record(&key)).ok_or_else(|| {
-        let what = format!("error: `{name}` has no record\n  help: dissim run '{name}'\n");
-        Failure::Input(what)
-    })
+    match last_run(store, name, &states[task]) {
+        Some((LastRun::Done(record), standing)) => {
+            Ok(Side { record: *record, reason: standing.reason() })
+        }
+        Some((LastRun::Failed(_), _)) => Err(Failure::Input(format!(
+            "error: `{name}` failed when it last ran, so it has no result to compare\n  help: dissim log '{name}'\n"
+        ))),
+        None => Err(Failure::Input(format!(
+            "error: `{name}` never ran, so it has no result to compare\n  help: dissim run '{name}'\n"
+        ))),
+    }
 }
 
 fn facts(store: &Store, a: &Record, b: &Record) -> Vec<Fact> {
@@ -115,7 +155,8 @@ fn facts(store: &Store, a: &Record, b: &Record) -> Vec<Fact> {
         }
     };
     let params = |r: &Record| {
-        r.description.params.iter().map(|(n, v)| (n.clone(), v.clone())).collect::<Vec<_>>()
+        let params = r.description.params.iter();
+        params.map(|(n, v)| (n.clone(), v.clone())).collect::<Vec<_>>()
     };
     section("parameters", params(a), params(b));
     let inputs = |r: &Record| {

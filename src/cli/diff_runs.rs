@@ -87,7 +87,7 @@ fn reasons(store: &Store, pairs: &[Pair]) -> BTreeMap<(String, String), usize> {
                 crate::key::Change::Upstream { input, old: Some(_), new: Some(_), .. } => {
                     format!("input {input}: another artifact")
                 }
-                other => other.to_string(),
+                other => other.masked().to_string(),
             };
             of_task.insert(text);
         }
@@ -208,7 +208,8 @@ fn in_json(
 ) -> Value {
     let differ = compared.pairs.iter().map(|Pair { a, b }| {
         let side = |r: &Record| {
-            json!({ "key": r.key, "params": r.description.params, "metrics": r.metrics })
+            let params = super::show::masked(r).description.params;
+            json!({ "key": r.key, "params": params, "metrics": r.metrics })
         };
         json!({ "task": b.task, "a": side(a), "b": side(b) })
     });

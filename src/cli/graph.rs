@@ -32,7 +32,7 @@ pub(super) fn graph(cli: &Cli, args: &GraphArgs, registry: &Registry) -> Result<
         Format::Mermaid => {
             text += "flowchart LR\n";
             for (i, label) in labels.iter().enumerate() {
-                text += &format!("  n{i}[\"{}\"]\n", label.replace('"', "#quot;"));
+                text += &format!("  n{i}[\"{}\"]\n", in_mermaid(label));
             }
             for (from, to) in edges {
                 text += &format!("  n{from} --> n{to}\n");
@@ -50,6 +50,16 @@ pub(super) fn graph(cli: &Cli, args: &GraphArgs, registry: &Registry) -> Result<
         }
     }
     print(&text)
+}
+
+/// A label as mermaid shows it: as text, whatever it holds.
+fn in_mermaid(label: &str) -> String {
+    let entity = |c: char| match c {
+        '"' | '#' | '&' | '<' | '>' | '`' | '\\' => format!("#{};", u32::from(c)),
+        c if c.is_control() => " ".to_owned(),
+        c => c.to_string(),
+    };
+    label.chars().map(entity).collect()
 }
 
 type Labelled = (Vec<String>, Vec<(usize, usize)>);
@@ -77,4 +87,15 @@ fn tasks(study: &Study) -> Labelled {
         .enumerate()
         .flat_map(|(to, task)| needs(task).into_iter().map(move |from| (from, to)));
     (study.tasks.iter().map(|t| t.name.clone()).collect(), edges.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_mermaid;
+
+    #[test]
+    fn a_label_cannot_leave_its_node() {
+        let label = "t[x=\"]\n click n0 href \"javascript:x\"<b>&#34;`\\]";
+        insta::assert_snapshot!(in_mermaid(label), @"t[x=#34;]  click n0 href #34;javascript:x#34;#60;b#62;#38;#35;34;#96;#92;]");
+    }
 }

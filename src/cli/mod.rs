@@ -17,6 +17,7 @@ mod runs;
 mod schema;
 mod serve;
 mod show;
+mod standing;
 mod status;
 mod target;
 mod unchanged;
@@ -24,7 +25,7 @@ mod units;
 mod watch;
 mod why;
 
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -34,7 +35,8 @@ use crate::execute::{self, Cancel};
 use crate::graph::Study;
 use crate::parse::{self, LoadOptions};
 use crate::registry::Registry;
-use crate::say::{calm, quoted};
+use crate::say::{self, quoted};
+use crate::secret::mask_setting;
 use crate::store::Store;
 
 /// Declarative, cached machine-learning studies: edit pipeline.yaml, rerun, and only what the edit
@@ -61,7 +63,7 @@ struct Selection {
 }
 
 impl Selection {
-    /// As it is typed, with the profile by name where it is the default one.
+    /// As it is typed, with the profile by name where it is the default one, and with secrets masked.
     fn in_words(&self, study: &Study) -> String {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._=/-+:,".contains(c);
         let word = |word: &str| {
@@ -69,7 +71,7 @@ impl Selection {
             if bare { word.to_owned() } else { quoted(word) }
         };
         let profile = study.profile.iter().map(|name| format!("--profile {}", word(name)));
-        let set = self.set.iter().map(|value| format!("--set {}", word(value)));
+        let set = self.set.iter().map(|value| format!("--set {}", word(&mask_setting(value))));
         profile.chain(set).collect::<Vec<_>>().join(" ")
     }
 
@@ -181,7 +183,10 @@ fn interruptible() -> Result<&'static Cancel> {
 #[must_use]
 pub fn main() -> ExitCode {
     complete::answer();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     if let Ok(program) = std::env::current_exe() {
         crate::store::hash_in(program);
     }
@@ -220,19 +225,27 @@ pub fn main() -> ExitCode {
         Err(Failure::Task) => ExitCode::from(1),
         Err(Failure::Interrupted) => ExitCode::from(130),
         Err(Failure::Input(message)) => {
-            tell(&calm(&message));
+            say::message(&message);
             ExitCode::from(2)
         }
         Err(Failure::Coloured(message)) => {
-            tell(&message);
+            say::coloured_message(&message);
             ExitCode::from(2)
         }
     }
 }
 
-/// Says why a command did not succeed. Nothing is left to do where even this cannot be said.
-fn tell(message: &str) {
-    let _ = io::stderr().write_all(message.as_bytes());
+/// Says what clap found: wrong arguments, or the help that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.render();
+    let (ansi, plain) = (text.ansi().to_string(), text.to_string());
+    if error.use_stderr() {
+        say::coloured_message(if say::stderr_has_colour() { &ansi } else { &plain });
+    } else {
+        // A reader of a pipe may stop when they have seen enough.
+        let _ = say::coloured_out(if say::stdout_has_colour() { &ansi } else { &plain });
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 impl Cli {
@@ -247,7 +260,7 @@ impl Cli {
         let options =
             LoadOptions { profile: selection.profile.clone(), set: selection.set.clone() };
         parse::load(&file, &options, registry)
-            .map_err(|errors| Failure::Coloured(errors.render(colour())))
+            .map_err(|errors| Failure::Coloured(errors.render(say::stderr_has_colour())))
     }
 
     /// Loads the pipeline and opens its store.
@@ -273,25 +286,12 @@ fn find_pipeline() -> Result<PathBuf> {
     Ok(short.unwrap_or(found))
 }
 
-/// Whether messages to stderr are coloured.
-fn colour() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
-}
-
-/// Writes a result to stdout. A terminal is given text, and nothing to obey.
+/// Writes a result to stdout.
 fn print(text: &str) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    let text = if stdout.is_terminal() { calm(text) } else { text.into() };
-    Ok(stdout.write_all(text.as_bytes())?)
-}
-
-/// The same with colours of our own.
-fn print_coloured(text: &str) -> Result<()> {
-    Ok(io::stdout().lock().write_all(text.as_bytes())?)
+    Ok(say::out(text)?)
 }
 
 /// Writes a result to stdout as JSON.
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
-    print(&(text + "\n"))
+    Ok(say::json_out(&serde_json::to_string_pretty(value).map_err(io::Error::from)?)?)
 }

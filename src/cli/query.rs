@@ -2,11 +2,14 @@
 
 mod tables;
 
+use tables::{Found, Unreadable};
+
 use clap::{Args, ValueEnum};
 
-use super::{Cli, Failure, Result, Selection, colour, print, print_json};
+use super::{Cli, Failure, Result, Selection, print, print_json};
 use crate::parse::{PipelineError, PipelineErrors, Place, suggestion};
 use crate::registry::{Answer, QueryError, Registry, Tables, Unknown};
+use crate::say;
 
 #[derive(Debug, Args)]
 pub(super) struct QueryArgs {
@@ -41,20 +44,34 @@ enum Format {
 pub(super) fn query(cli: &Cli, args: &QueryArgs, registry: &Registry) -> Result<()> {
     let (study, store) = cli.open(&args.selection, registry)?;
     let found = tables::of(&study, &store).map_err(|e| told("", "the tables", e, None))?;
-    let tables = found.tables;
+    for bad in found.unreadable.values() {
+        say!("warning: {}; it is left out", bad.said());
+    }
+    let tables = &found.tables;
     let format = if args.json { Format::Json } else { args.format };
     let Some(sql) = &args.sql else {
         return if format == Format::Table {
-            list(&tables)
+            list(tables)
         } else {
             write(&tables.listed(), format)
         };
     };
-    let answer = tables.ask(sql).map_err(|error| {
-        let help = help(&tables, sql, &error, &found.stale, &args.selection.behind(&study));
+    let answer = tables.ask(sql).map_err(|mut error| {
+        let help = help(&found, sql, &error, &args.selection.behind(&study));
+        if let Some(bad) = missing(&found, &error) {
+            error.message = format!("no table `{}`: {}", bad.0, bad.1.said());
+        }
         told(sql, "SQL", error, help)
     })?;
     write(&answer, format)
+}
+
+/// The file that would be the table that a statement asks for, if it were Parquet.
+fn missing<'a>(found: &'a Found, error: &QueryError) -> Option<(&'a String, &'a Unreadable)> {
+    match error.unknown.as_ref()? {
+        Unknown::Table(name) => found.unreadable.get_key_value(name),
+        Unknown::Column(_) => None,
+    }
 }
 
 fn write(answer: &Answer, format: Format) -> Result<()> {
@@ -75,18 +92,19 @@ fn told(sql: &str, file: &str, error: QueryError, help: Option<String>) -> Failu
     let error = PipelineError { place, message: error.message, help };
     let errors =
         PipelineErrors { file: file.to_owned(), text: sql.to_owned(), errors: vec![error] };
-    Failure::Coloured(errors.listed(colour()))
+    Failure::Coloured(errors.listed(say::stderr_has_colour()))
 }
 
 /// The name that may have been meant, or the names there are; and the stages whose tables are missing
 /// because they are not in the cache.
-fn help(
-    tables: &Tables,
-    sql: &str,
-    error: &QueryError,
-    stale: &[String],
-    chosen: &str,
-) -> Option<String> {
+fn help(found: &Found, sql: &str, error: &QueryError, chosen: &str) -> Option<String> {
+    if let Some((_, bad)) = missing(found, error) {
+        return Some(format!(
+            "write Parquet to it, or give it another name; see dissim log '{}'",
+            bad.task
+        ));
+    }
+    let tables = &found.tables;
     let all = tables.columns();
     let lines: Vec<String> = match error.unknown.as_ref()? {
         Unknown::Table(name) => {
@@ -97,7 +115,7 @@ fn help(
             exact.or_else(near).map_or_else(
                 || {
                     let names = all.keys().cloned().collect::<Vec<_>>().join(", ");
-                    let missing = stale.iter().map(|stage| {
+                    let missing = found.stale.iter().map(|stage| {
                         let run = format!("dissim run {stage}{chosen}");
                         format!("what `{stage}` makes is not in the cache: {run}")
                     });
@@ -116,6 +134,13 @@ fn help(
         }
     };
     Some(lines.join("\n        ")).filter(|help| !help.is_empty())
+}
+
+impl Unreadable {
+    fn said(&self) -> String {
+        let Self { task, file, why } = self;
+        format!("`{file}` of `{task}` cannot be read as Parquet: {why}")
+    }
 }
 
 /// The most characters of a line of columns.

@@ -14,6 +14,7 @@ use crate::partial::{self, Nothing, Partial};
 use crate::plan::Planner;
 use crate::publish;
 use crate::registry::Registry;
+use crate::say;
 use crate::store::Store;
 
 #[derive(Debug, Args)]
@@ -48,7 +49,7 @@ pub(super) fn report(cli: &Cli, args: &ReportArgs, registry: &Registry) -> Resul
             .map(|(stage, (have, of))| json!({ "stage": stage, "cached": have, "tasks": of }))
             .collect();
         let line = json!({ "event": "summary", "missing": missing, "page": page, "line": line });
-        print(&format!("{line}\n"))?;
+        say::json_out(&line.to_string())?;
     } else {
         print(&format!("{}{line}\n", missing(&partial, &chosen)))?;
     }

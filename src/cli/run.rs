@@ -10,9 +10,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::unchanged::Answer;
-use super::{
-    Cli, Failure, Result, Selection, interruptible, print, target, tell, unchanged, watch,
-};
+use super::{Cli, Failure, Result, Selection, interruptible, print, target, unchanged, watch};
 use crate::execute::{
     self, Cancel, Cluster, Console, Events, Fancy, Live, Logs, OnFailure, OnInterrupt, Plain,
     RunOptions, Several, Summary, Trace,
@@ -23,7 +21,7 @@ use crate::plan::{Planner, State};
 use crate::policy::Resources;
 use crate::publish;
 use crate::registry::Registry;
-use crate::say::{calm, one_line};
+use crate::say::{self, one_line};
 use crate::store::{Damaged, Store};
 
 #[derive(Debug, Args)]
@@ -94,7 +92,9 @@ fn cluster(args: &RunArgs, study: &Study) -> Option<Cluster> {
         Interrupt::Leave => OnInterrupt::Leave,
         Interrupt::Cancel => OnInterrupt::Cancel,
         Interrupt::Ask if io::stdin().is_terminal() && io::stderr().is_terminal() => {
-            eprint!("\n{jobs} jobs are in Slurm. Leave them, or cancel them? [l/c] ");
+            say::message(&format!(
+                "\n{jobs} jobs are in Slurm. Leave them, or cancel them? [l/c] "
+            ));
             let mut answer = String::new();
             let read = io::stdin().read_line(&mut answer);
             let cancels = read.is_ok() && answer.trim().to_lowercase().starts_with('c');
@@ -159,8 +159,8 @@ pub(super) fn run(cli: &Cli, args: &RunArgs, registry: &Registry) -> Result<()> 
         };
         match ended {
             Err(Failure::Interrupted) => return Err(Failure::Interrupted),
-            Err(Failure::Coloured(message)) => tell(&message),
-            Err(Failure::Input(message)) => tell(&calm(&message)),
+            Err(Failure::Coloured(message)) => say::coloured_message(&message),
+            Err(Failure::Input(message)) => say::message(&message),
             Ok(()) | Err(Failure::Task) => {}
         }
         say!("watching {}; Ctrl-C ends", pipeline.display());
@@ -236,7 +236,7 @@ fn once(
             let (requests, bytes) = remote.cost();
             line["remote"] = json!({ "requests": requests, "bytes": bytes });
         }
-        print(&format!("{line}\n"))?;
+        say::json_out(&line.to_string())?;
     } else {
         print(&format!("{line}\n"))?;
     }

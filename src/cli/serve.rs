@@ -17,7 +17,8 @@ use crate::plan::{Planner, State};
 use crate::provenance::{self, Behind};
 use crate::registry::Registry;
 use crate::say::calm;
-use crate::serve::{Content, Server};
+use crate::secret::hide;
+use crate::serve::Server;
 use crate::store::{Store, Tree};
 
 /// How often the cache is looked at.
@@ -55,28 +56,41 @@ pub(super) fn serve(cli: &Cli, args: &ServeArgs, registry: &Registry) -> Result<
     let content = server.content();
     std::thread::spawn(move || server.serve());
     let mut watch = Watch::default();
+    let mut state = json!({});
     while !cancel.requested() {
         let looked = cli.open(&args.selection, registry).and_then(|(study, store)| {
             let made = watch.look(&study, &store, cancel)?;
             Ok((made, watch.state(&study, &store)))
         });
-        let mut content = content.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match looked {
-            Ok((made, state)) => {
-                let kept = made.unwrap_or_else(|| content.clone());
-                *content = Content { state, ..kept };
+        let made = match looked {
+            Ok((made, seen)) => {
+                state = seen;
+                made
             }
-            // Half-edited, say: the page stays, and says so.
-            Err(Failure::Coloured(message)) => content.state["error"] = calm(&message).into(),
-            Err(Failure::Input(message)) => content.state["error"] = message.into(),
-            Err(Failure::Task) => content.state["error"] = "the report failed".into(),
             Err(Failure::Interrupted) => break,
+            // Half-edited, say: the page stays, and says so.
+            Err(failure) => {
+                let why = match &failure {
+                    Failure::Coloured(message) | Failure::Input(message) => message,
+                    Failure::Task | Failure::Interrupted => "the report failed",
+                };
+                state["error"] = hide(&calm(why)).into();
+                None
+            }
+        };
+        let mut content = content.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((page, files)) = made {
+            (content.page, content.files) = (page, files);
         }
+        content.state = state.to_string().into();
         drop(content);
         std::thread::sleep(TICK);
     }
     Err(Failure::Interrupted)
 }
+
+/// A page and the files it links to.
+type Made = (Option<Arc<str>>, Arc<Tree>);
 
 /// What was seen of the cache.
 #[derive(Debug, Default)]
@@ -92,7 +106,7 @@ struct Watch {
 
 impl Watch {
     /// Makes the page again where there is more to show.
-    fn look(&mut self, study: &Study, store: &Store, cancel: &Cancel) -> Result<Option<Content>> {
+    fn look(&mut self, study: &Study, store: &Store, cancel: &Cancel) -> Result<Option<Made>> {
         let states = Planner::new(study, store).plan();
         self.tasks = states.len();
         self.done = states.iter().filter(|s| matches!(s, State::Hit(_))).count();
@@ -126,7 +140,7 @@ impl Watch {
             .and_then(|task| store.tree(summary.artifacts.get(task)?))
             .unwrap_or_default();
         let page = page(&partial, store, &files, behind)?;
-        Ok(Some(Content { page, files: Arc::new(files), state: Value::Null }))
+        Ok(Some((page, Arc::new(files))))
     }
 
     /// `live.json`.

@@ -1,17 +1,21 @@
 //! `dissim show` and `dissim log`.
 
-use std::fs;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 
 use clap::Args;
+use dissim_api::Params;
 use serde_json::json;
+
+use super::standing::{LastRun, Standing, last_run, when};
 
 use super::units::bytes;
 use super::{Cli, Failure, Result, Selection, print, print_json, runs, target};
 use crate::execute;
 use crate::plan::{Planner, State};
 use crate::registry::Registry;
-use crate::store::{Record, Store};
+use crate::store::{Record, Store, at};
+use crate::{say, secret};
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
@@ -47,22 +51,60 @@ pub(super) fn show(cli: &Cli, args: &ShowArgs, registry: &Registry) -> Result<()
     let (mut text, mut rows) = (String::new(), Vec::new());
     for task in targets {
         let of = &study.tasks[task];
-        match &states[task] {
-            State::Hit(record) => {
-                text += &page(record, &store);
-                rows.push(json!({ "task": of.name, "record": record, "tree": store.tree(&record.artifact) }));
-            }
-            _ => {
-                text += &format!("{}\n  is not in the cache: dissim why '{}'\n", of.name, of.name);
-                text += &section(
-                    "parameters",
-                    of.params.iter().map(|(n, v)| (n.clone(), v.to_string())),
-                );
-                rows.push(json!({ "task": of.name, "params": of.params }));
-            }
+        if let State::Hit(record) = &states[task] {
+            let record = masked(record);
+            text += &page(&record, &store);
+            rows.push(json!({ "task": of.name, "state": "hit", "record": record,
+                "tree": store.tree(&record.artifact) }));
+            continue;
         }
+        let last = last_run(&store, &of.name, &states[task]);
+        let params: Params = masked_params(&of.params);
+        text += &format!("{}\n{}", of.name, not_there(&of.name, &states[task], last.as_ref()));
+        text += &section("parameters", params.iter().map(|(n, v)| (n.clone(), v.to_string())));
+        let state = match (&states[task], &last) {
+            (_, Some((LastRun::Failed(_), Standing::Current))) => "failed",
+            (State::Waiting, _) => "waiting",
+            (State::Broken(_), _) => "broken",
+            _ => "miss",
+        };
+        rows.push(json!({ "task": of.name, "state": state, "params": params }));
     }
     if args.json { print_json(&rows) } else { print(&text) }
+}
+
+/// Why a task has no result, and what there is of it instead.
+fn not_there(name: &str, state: &State, last: Option<&(LastRun, Standing)>) -> String {
+    let broken = match state {
+        State::Broken(why) => {
+            format!("  cannot run: {}\n", why.lines().next().unwrap_or_default())
+        }
+        _ => String::new(),
+    };
+    let is_missing = format!("{broken}  is not in the cache: dissim why '{name}'\n");
+    match last {
+        None => is_missing,
+        Some((LastRun::Failed(_), Standing::Current)) => {
+            format!("  failed when it last ran: dissim log '{name}'\n")
+        }
+        Some((LastRun::Failed(_), _)) => {
+            format!("{is_missing}  its last run failed: dissim log '{name}'\n")
+        }
+        Some((LastRun::Done(record), _)) => {
+            format!("{is_missing}  its last run was at {}: dissim log '{name}'\n", when(record))
+        }
+    }
+}
+
+/// A record as it is shown.
+pub(super) fn masked(record: &Record) -> Record {
+    let mut record = record.clone();
+    record.description.params = masked_params(&record.description.params);
+    record
+}
+
+fn masked_params(params: &Params) -> Params {
+    params.iter().map(|(name, value)| (name.clone(), secret::mask(name, value))).collect()
 }
 
 fn page(record: &Record, store: &Store) -> String {
@@ -125,13 +167,26 @@ pub(super) fn log(cli: &Cli, args: &LogArgs, registry: &Registry) -> Result<()> 
         return Err(Failure::Input(what));
     };
     let name = &study.tasks[*task].name;
-    let Some(key) = store.latest(name) else {
+    let states = Planner::new(&study, &store).plan();
+    let Some((last, standing)) = last_run(&store, name, &states[*task]) else {
         return Err(Failure::Input(format!("error: `{name}` never ran, so it has no log\n")));
     };
-    let failed = fs::read(store.failed_log(&key));
-    let log = failed.or_else(|_| match store.record(&key) {
-        Some(record) => fs::read(store.object(&record.log)),
-        None => Err(io::Error::new(io::ErrorKind::NotFound, "the log is gone from the store")),
+    let (path, which) = match &last {
+        LastRun::Done(record) => {
+            (store.object(&record.log), format!("the log of its last run, at {}", when(record)))
+        }
+        LastRun::Failed(log) => (log.clone(), "the log of its last run, which failed".to_owned()),
+    };
+    let file = File::open(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::Input(format!(
+            "error: the log of `{name}` is gone from the store\n  help: dissim run '{name}'\n"
+        )),
+        _ => Failure::from(at(error, &path)),
     })?;
-    Ok(io::stdout().lock().write_all(&log)?)
+    match (standing.reason(), &last) {
+        (Some(reason), _) => say!("note: `{name}`: {reason}; this is {which}"),
+        (None, LastRun::Failed(_)) => say!("note: `{name}` failed; this is the log of that run"),
+        (None, LastRun::Done(_)) => {}
+    }
+    Ok(say::copy_out(file)?)
 }

@@ -15,6 +15,7 @@ use crate::execute::Summary;
 use crate::graph::Study;
 use crate::history::Recorder;
 use crate::parse;
+use crate::say::has_warned;
 use crate::store::{Ground, Question, Store, Unchanged};
 
 /// A run that may be one that was there before.
@@ -72,8 +73,8 @@ impl Asked {
         Answer::Line(last_line(&summary, start.elapsed().as_secs_f64(), answer.page.as_deref()))
     }
 
-    /// Notes what a run rested on, if it had nothing to do. Only a hint for the next: a failure is no
-    /// failure of the run.
+    /// Notes what a run rested on, if it had nothing to do and nothing to warn of: the next one says no
+    /// more than its last line. Only a hint: a failure to keep it is not a failure of the run.
     pub fn note(
         &self,
         study: &Study,
@@ -82,7 +83,8 @@ impl Asked {
         keys: Digest,
         page: Option<&Path>,
     ) {
-        if summary.cached != summary.tasks || summary.interrupted || !summary.failed.is_empty() {
+        let is_idle = summary.cached == summary.tasks && !summary.interrupted;
+        if !is_idle || !summary.failed.is_empty() || has_warned() {
             return;
         }
         let Some((files, mut others)) = files_of(study, summary) else { return };

@@ -72,7 +72,7 @@ fn reasons(store: &Store, name: &str, now: &Description, code: &Code) -> Vec<Str
         if *digest == now.code { Some(code.clone()) } else { store.code(digest) }
     };
     let changes = Description::diff(&before.description, now, &manifest);
-    changes.iter().map(ToString::to_string).collect()
+    changes.into_iter().map(|change| change.masked().to_string()).collect()
 }
 
 /// Names at most three of the tasks that are waited for.

@@ -1,11 +1,11 @@
 //! What happens in a run, for machines: one JSON object a line on stdout.
 
-use std::io::{self, Write};
-
 use dissim_api::Progress;
 use serde_json::{Value, json};
 
 use super::progress::Console;
+use crate::say::json_out;
+use crate::secret::hide;
 
 /// Prints events. The field `event` says which; the others are those of the [`Console`]'s methods.
 #[derive(Debug, Default)]
@@ -13,7 +13,7 @@ pub struct Events;
 
 fn say(event: &Value) {
     // Who listens may have gone; the run goes on.
-    let _ = writeln!(io::stdout().lock(), "{event}");
+    let _ = json_out(&hide(&event.to_string()));
 }
 
 impl Console for Events {

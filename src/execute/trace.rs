@@ -10,6 +10,7 @@ use dissim_api::Progress;
 use serde_json::{Value, json};
 
 use super::progress::Console;
+use crate::secret::hide;
 
 /// Collects a trace and writes it when the run ends.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ impl Console for Trace {
 
     fn end(&mut self) {
         let trace = json!({ "traceEvents": self.events, "displayTimeUnit": "ms" });
-        if let Err(error) = std::fs::write(&self.file, trace.to_string() + "\n") {
+        if let Err(error) = std::fs::write(&self.file, format!("{}\n", hide(&trace.to_string()))) {
             say!("warning: the trace could not be written: {}: {error}", self.file.display());
         }
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{About, Backend, DescribedArtifact, Description, InputDescription};
 use crate::digest::Digest;
+use crate::secret;
 
 /// What happened to a file or a member of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -138,6 +139,21 @@ pub enum Change {
         /// What about it.
         what: String,
     },
+}
+
+impl Change {
+    /// The change as it is shown: without the values of secrets.
+    #[must_use]
+    pub fn masked(self) -> Self {
+        match self {
+            Self::Param { name, old, new } => {
+                let hide = |value: Option<Value>| value.map(|value| secret::mask(&name, &value));
+                let (old, new) = (hide(old), hide(new));
+                Self::Param { name, old, new }
+            }
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for Change {

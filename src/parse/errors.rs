@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::say::{calm, obeyed};
+use crate::secret::mask_setting;
 
 /// Where a value stands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -79,7 +80,11 @@ impl PipelineErrors {
     pub fn render(&self, colour: bool) -> String {
         let count = self.errors.len();
         let noun = if count == 1 { "error" } else { "errors" };
-        format!("{}\n{count} {noun} in {}; nothing was run\n", self.listed(colour), self.file)
+        format!(
+            "{}\n{count} {noun} in {}; nothing was run\n",
+            self.listed(colour),
+            calm(&self.file)
+        )
     }
 
     /// The errors alone.
@@ -101,11 +106,13 @@ impl PipelineErrors {
 
     fn locate(&self, place: &Place, paint: &dyn Fn(&str, &str) -> String) -> String {
         match place {
-            Place::Nowhere => format!("  {} {}\n", paint("1;34", "-->"), self.file),
-            Place::Set(text) => format!("  {} --set {}\n", paint("1;34", "-->"), calm(text)),
+            Place::Nowhere => format!("  {} {}\n", paint("1;34", "-->"), calm(&self.file)),
+            Place::Set(text) => {
+                format!("  {} --set {}\n", paint("1;34", "-->"), calm(&mask_setting(text)))
+            }
             Place::File { line, column, length } => {
                 let arrow = paint("1;34", "-->");
-                let mut out = format!("  {arrow} {}:{line}:{column}\n", self.file);
+                let mut out = format!("  {arrow} {}:{line}:{column}\n", calm(&self.file));
                 let Some(text) = self.text.lines().nth(line.saturating_sub(1)) else { return out };
                 // One column a character, whatever a terminal would make of it.
                 let text: String =

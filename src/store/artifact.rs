@@ -433,6 +433,17 @@ impl Store {
         fs::set_permissions(target, Permissions::from_mode(mode)).map_err(|e| at(e, target))
     }
 
+    /// A file of an artifact, open for reading.
+    ///
+    /// # Errors
+    /// Returns [`Damaged`](super::Damaged) if it is damaged or gone; otherwise an error if it cannot be
+    /// read.
+    pub fn open_out(&self, entry: &Entry) -> io::Result<fs::File> {
+        self.prove(&entry.digest, entry.size)?;
+        let path = self.object(&entry.digest);
+        fs::File::open(&path).map_err(|e| at(e, &path))
+    }
+
     /// The bytes of a file of an artifact.
     ///
     /// # Errors

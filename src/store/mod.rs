@@ -82,6 +82,7 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made.
     pub fn open(root: &Path) -> io::Result<Self> {
+        make_ignored_folder(root)?;
         for folder in ["objects", "trees", "records", "latest", "code", "failed", "locks", "tmp"] {
             fs::create_dir_all(root.join(folder)).map_err(|e| at(e, &root.join(folder)))?;
         }
@@ -188,6 +189,24 @@ impl Store {
     fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
         self.read(path, |bytes| serde_json::from_slice(bytes).map_err(|e| e.to_string()))
     }
+}
+
+/// Makes a folder of files that can be made again, and a `.gitignore` in it that keeps all of them out of
+/// git. A folder that is there stays as it is.
+///
+/// # Errors
+/// Returns an error if the folder cannot be made.
+pub(crate) fn make_ignored_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(folder).map_err(|e| at(e, folder))?;
+    // Without it everything works but `git add .`.
+    let made = File::options().write(true).create_new(true).open(folder.join(".gitignore"));
+    if let Ok(mut file) = made {
+        let _ = file.write_all(b"*\n");
+    }
+    Ok(())
 }
 
 /// Reads a file into memory, but not any length of it.

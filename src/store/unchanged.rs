@@ -185,7 +185,11 @@ impl Store {
             |entry: fs::DirEntry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()));
         let mut all: Vec<(SystemTime, PathBuf)> = entries.filter_map(dated).collect();
         all.sort();
-        all.iter().rev().skip(MOST).try_for_each(|(_, path)| fs::remove_file(path))
+        all.iter().rev().skip(MOST).try_for_each(|(_, path)| match fs::remove_file(path) {
+            // Another run forgets the same ones.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        })
     }
 }
 

@@ -71,12 +71,16 @@ fn a_bundle_writes_nowhere_but_where_it_may() {
             .filter(|path| !path.starts_with(target.join("cache")))
             .collect();
         assert_eq!(stray, [] as [PathBuf; 0], "{name}");
-        assert_eq!(files(&target.join("cache/tmp")), [] as [PathBuf; 0], "{name}");
+        for folder in ["tmp", "records", "trees", "code"] {
+            let kept = files(&target.join("cache").join(folder));
+            assert_eq!(kept, [] as [PathBuf; 0], "{name}");
+        }
         let mut around: Vec<_> =
             fs::read_dir(folder.path()).unwrap().flatten().map(|e| e.file_name()).collect();
         around.sort();
         assert_eq!(around, ["target", "x.tar"], "{name}");
         assert!(!Path::new("/tmp/dissim-evil").exists());
+        assert!(!folder.path().parent().unwrap().join("evil").exists(), "{name}");
         fs::remove_dir_all(&target).unwrap();
     }
 }
@@ -106,11 +110,17 @@ fn values_are_not_commands_and_not_paths() {
     ));
     fs::write(project.path().join("say.sh"), "printf '%s\\n' \"$1\" > out\n").unwrap();
     assert_eq!(project.ran("run"), values.len() + 1);
-    // One value has a line feed in it.
-    let blob = files(&project.path().join("cache/objects"))
+    let blobs: Vec<String> = files(&project.path().join("cache/objects"))
         .into_iter()
-        .any(|path| fs::read_to_string(path).is_ok_and(|text| text.trim() == "13"));
-    assert!(blob, "every value came through once");
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .collect();
+    // One value has a line feed in it.
+    assert!(blobs.iter().any(|text| text.trim() == "13"), "every value came through once");
+    for value in values {
+        let value = value.replace("\\n", "\n").replace("\\u202e", "\u{202e}");
+        let value = value.replace("\\e", "\u{1b}") + "\n";
+        assert!(blobs.contains(&value), "{value:?} came through as it is");
+    }
     let mut around: Vec<_> =
         fs::read_dir(project.path()).unwrap().flatten().map(|e| e.file_name()).collect();
     around.sort();
@@ -134,12 +144,14 @@ fn odd_names_of_outputs_survive() {
         .collect();
     assert!(text.iter().any(|t| t == "1\n2\n3\n4\n5\n"), "{text:?}");
     // A name that is no text is refused, and nothing of it is kept.
+    let before = files(&project.path().join("cache/objects"));
     fs::write(project.path().join("a.sh"), "mkdir deep; touch \"deep/$(printf '\\377')\"\n")
         .unwrap();
     let output = project.dissim("run");
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("the name is not UTF-8"), "{told}");
+    assert_eq!(files(&project.path().join("cache/objects")), before);
 }
 
 /// What lies in reports/ may have come from anybody: it removes nothing outside.

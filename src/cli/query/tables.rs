@@ -19,6 +19,7 @@ use crate::history::RunRecord;
 use crate::partial;
 use crate::plan::{Planner, State};
 use crate::registry::{QueryError, Tables, Values};
+use crate::secret;
 use crate::store::{Record, Store};
 
 use super::super::runs::word;
@@ -28,6 +29,18 @@ pub(super) struct Found {
     pub tables: Tables,
     /// Stages with one task, which may make tables, and whose task is not in the cache.
     pub stale: Vec<String>,
+    /// Files that are not Parquet although their names say so, by the names that their tables would have.
+    pub unreadable: BTreeMap<String, Unreadable>,
+}
+
+/// A file that is not a table.
+pub(super) struct Unreadable {
+    /// The task that made it.
+    pub task: String,
+    /// Its path in the task's artifact.
+    pub file: String,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 type Columns = Vec<(String, Values)>;
@@ -59,27 +72,41 @@ pub(super) fn of(study: &Study, store: &Store) -> Result<Found, QueryError> {
         files.extend(of_part.into_iter().filter(|file| stale.contains(&file.stage)));
     }
     let mut of_files = BTreeMap::new();
-    for File { stage, name, path } in files {
-        let name = if names.contains(&name) { format!("{stage}_{name}") } else { name };
+    for file in files {
+        let name = free_name(&names, file.name.clone(), &format!("{}_{}", file.stage, file.name));
         names.insert(name.clone());
-        of_files.insert(name, path);
+        of_files.insert(name, file);
     }
     for stage in &study.stages {
-        let name = &stage.name;
-        let name = if names.contains(name) { format!("{name}_tasks") } else { name.clone() };
+        let name = free_name(&names, stage.name.clone(), &format!("{}_tasks", stage.name));
         insert(&name, stage_table(study, stage, store, &states))?;
         names.insert(name);
     }
-    for (name, path) in of_files {
-        tables.parquet(&name, &path)?;
+    let mut unreadable = BTreeMap::new();
+    for (name, file) in of_files {
+        if let Err(error) = tables.parquet(&name, &file.path) {
+            let File { task, file, .. } = file;
+            unreadable.insert(name, Unreadable { task, file, why: error.message });
+        }
     }
-    Ok(Found { tables, stale })
+    Ok(Found { tables, stale, unreadable })
+}
+
+/// A name that is not taken: the first, or the second, or that with a number.
+fn free_name(taken: &BTreeSet<String>, first: String, second: &str) -> String {
+    let numbered = (2..).map(|n| format!("{second}_{n}"));
+    let mut names = [first, second.to_owned()].into_iter().chain(numbered);
+    names.find(|name| !taken.contains(name)).expect("numbers do not end")
 }
 
 /// A table that a stage made.
 struct File {
     stage: String,
+    task: String,
+    /// What the table is called if nothing else is.
     name: String,
+    /// Its path in the artifact.
+    file: String,
     path: PathBuf,
 }
 
@@ -89,8 +116,13 @@ fn files(study: &Study, store: &Store, states: &[State]) -> Vec<File> {
         let State::Hit(record) = &states[stage.tasks.start] else { continue };
         for (path, entry) in store.tree(&record.artifact).unwrap_or_default().files {
             if let Some(name) = path.strip_suffix(".parquet") {
-                let (stage, name) = (stage.name.clone(), name.replace('/', "_"));
-                found.push(File { stage, name, path: store.object(&entry.digest) });
+                found.push(File {
+                    stage: stage.name.clone(),
+                    task: study.tasks[stage.tasks.start].name.clone(),
+                    name: name.replace('/', "_"),
+                    path: store.object(&entry.digest),
+                    file: path,
+                });
             }
         }
     }
@@ -167,6 +199,7 @@ fn stage_table(study: &Study, stage: &StageNode, store: &Store, states: &[State]
     }
     for name in names {
         let value = |task: &Task| axis(task, name).or_else(|| task.params.get(name).cloned());
+        let value = |task: &Task| value(task).map(|value| secret::mask(name, &value));
         add(name.to_owned(), typed(tasks.iter().map(value).collect()));
     }
     for (name, values) in facts(states, store) {

@@ -31,7 +31,8 @@ impl Answer {
         self.rows.iter().map(|row| Value::Object(object(row))).collect()
     }
 
-    /// Comma-separated values, by RFC 4180 but with plain line ends; NULL is an empty field.
+    /// Comma-separated values, by RFC 4180 but with plain line ends; NULL is an empty field. Text that a
+    /// spreadsheet would take for a formula begins with an apostrophe.
     #[must_use]
     pub fn csv(&self) -> String {
         let field = |text: String| {
@@ -40,11 +41,11 @@ impl Answer {
         };
         let plain = |value: &Value| match value {
             Value::Null => String::new(),
-            Value::String(text) => text.clone(),
+            Value::String(text) => no_formula(text),
             other => other.to_string(),
         };
         let line = |fields: Vec<String>| fields.join(",") + "\n";
-        let head = line(self.names.iter().cloned().map(field).collect());
+        let head = line(self.names.iter().map(|name| field(no_formula(name))).collect());
         let rows = self.rows.iter().map(|row| line(row.iter().map(|v| field(plain(v))).collect()));
         head + &rows.collect::<String>()
     }
@@ -56,11 +57,11 @@ impl Answer {
         known.peek().is_some() && known.all(Value::is_number)
     }
 
-    /// A table of Markdown, numbers to the right.
+    /// A table of Markdown, numbers to the right. Text is shown as it is, whatever it holds.
     #[must_use]
     pub fn markdown(&self) -> String {
         let line = |cells: Vec<String>| {
-            let cells: Vec<_> = cells.iter().map(|text| text.replace('|', "\\|")).collect();
+            let cells: Vec<_> = cells.iter().map(|text| in_markdown(text)).collect();
             format!("| {} |\n", cells.join(" | "))
         };
         let rule = |column| if self.is_number(column) { "--:" } else { "---" }.to_owned();
@@ -116,6 +117,39 @@ fn escaped(text: &str) -> String {
     let escape =
         |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
     text.chars().map(escape).collect()
+}
+
+/// Text that no spreadsheet takes for a formula.
+fn no_formula(text: &str) -> String {
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    if is_formula { format!("'{text}") } else { text.to_owned() }
+}
+
+/// Text of one line as Markdown shows it: no link, no tag, no emphasis. An underscore within a word means
+/// nothing to Markdown and stays.
+fn in_markdown(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let is_word = |at: Option<usize>| {
+        at.and_then(|at| chars.get(at)).is_some_and(|c| c.is_alphanumeric() || *c == '_')
+    };
+    let has_host = text.to_lowercase().contains("www.");
+    let mut shown = String::with_capacity(text.len());
+    for (at, &c) in chars.iter().enumerate() {
+        let special = match c {
+            '\\' | '|' | '<' | '>' | '[' | ']' | '`' | '*' | '~' | '&' | '!' => true,
+            '_' => !(is_word(at.checked_sub(1)) && is_word(Some(at + 1))),
+            // Bare addresses would be links.
+            ':' => chars.get(at + 1) == Some(&'/'),
+            '.' => has_host,
+            '@' => true,
+            _ => false,
+        };
+        if special {
+            shown.push('\\');
+        }
+        shown.push(c);
+    }
+    shown
 }
 
 fn value(cell: &AnyValue<'_>) -> Value {

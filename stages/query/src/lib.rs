@@ -50,14 +50,18 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Adds a Parquet file. It is read when a question needs it.
+    /// Adds a Parquet file. Its columns are read now, its rows when a question needs them.
     ///
     /// # Errors
-    /// When it is no Parquet file.
+    /// Returns an error if it is not a Parquet file or cannot be read; the tables stay as they were.
     pub fn parquet(&mut self, name: &str, file: &Path) -> Result<(), QueryError> {
-        let path = PlRefPath::new(file.to_string_lossy());
-        let frame = LazyFrame::scan_parquet(path, ScanArgsParquet::default());
-        self.register(name, frame.map_err(|e| QueryError::plain(&e))?)
+        // polars panics on some damaged files.
+        let added = quietly(|| {
+            let path = PlRefPath::new(file.to_string_lossy());
+            let frame = LazyFrame::scan_parquet(path, ScanArgsParquet::default());
+            self.register(name, frame.map_err(|e| QueryError::plain(&e))?)
+        });
+        added.unwrap_or_else(|panic| Err(QueryError::new(words_of(&*panic))))
     }
 
     /// Adds columns of one length.
@@ -121,10 +125,7 @@ impl Tables {
         match asked {
             Ok(answered) => answered.map(Answer::new),
             Err(panic) => {
-                let said = panic.downcast_ref::<String>().map(String::as_str);
-                let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
-                let said = said.unwrap_or("it gave up").lines().next().unwrap_or_default();
-                Err(QueryError::new(format!("polars cannot do this: {said}")))
+                Err(QueryError::new(format!("polars cannot do this: {}", words_of(&*panic))))
             }
         }
     }
@@ -163,6 +164,13 @@ fn word(kind: &DataType) -> String {
         DataType::List(item) => format!("list of {}", word(item)),
         kind => kind.to_string(),
     }
+}
+
+/// The first line of what a panic says.
+fn words_of(panic: &(dyn Any + Send)) -> &str {
+    let said = panic.downcast_ref::<String>().map(String::as_str);
+    let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+    said.unwrap_or("it gave up").lines().next().unwrap_or_default()
 }
 
 /// Runs `work` with panics caught and not printed.
