@@ -137,7 +137,7 @@ fn a_wrong_password_costs_one_warning() {
         warned,
         [
             format!(
-                "warning: the remote store {address} is of no use now, and the run goes on without it: \
+                "warning: remote store {address} is unavailable, continuing without it: \
                  Server returned non-2xx status code: 401 Unauthorized"
             ),
             format!(

@@ -61,7 +61,7 @@ pub(super) struct KeyArgs {
 /// The remote that a pipeline names, if it names one.
 pub(super) fn of(study: &Study, store: &Store) -> Result<Option<Arc<Remote>>> {
     let Some(settings) = study.remote.clone() else { return Ok(None) };
-    Ok(Some(Arc::new(Remote::open(settings, store)?)))
+    Ok(Some(Arc::new(Remote::open(settings, store, ", continuing without it")?)))
 }
 
 impl Which {
@@ -87,7 +87,7 @@ impl Which {
                 ));
             }
         };
-        let remote = Remote::open(Settings { mode: Mode::ReadWrite, ..settings }, &store)?;
+        let remote = Remote::open(Settings { mode: Mode::ReadWrite, ..settings }, &store, "")?;
         let wanted = execute::wanted(&study, &target::select(&study, &self.targets)?);
         let wanted = (0..study.tasks.len()).filter(|&task| wanted[task]).collect();
         Ok((study, store, remote, wanted))
@@ -162,7 +162,8 @@ pub(super) fn pull(cli: &Cli, args: &PullArgs, registry: &Registry) -> Result<()
         bar.finish_and_clear();
         moved.extend(taken.into_iter().filter_map(|taken| match taken {
             Taken::Here(moved) => Some(Some(moved)),
-            Taken::None => None,
+            Taken::Absent => None,
+            Taken::Failed => Some(None),
         }));
         asked.extend(keys);
     }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::place::{Place, Trouble};
+use super::place::{Fetched, Place, Trouble};
 use crate::digest::Digest;
 
 /// No claim and no beat is larger.
@@ -147,9 +147,12 @@ impl Run {
         let seen = match known {
             Some(seen) if seen.asked.elapsed() < self.pause() / 2 => seen,
             known => {
-                let bytes = place.get(&format!("beats/{other}"), LARGEST).await?;
-                // One that is gone or cannot be read stands still like any other.
-                let beat = bytes.and_then(|bytes| serde_json::from_slice::<Beat>(&bytes).ok());
+                let fetched = place.get(&format!("beats/{other}"), LARGEST).await?;
+                // A beat that is gone or is not understood stands still like any other.
+                let beat = match fetched {
+                    Fetched::Found(bytes) => serde_json::from_slice::<Beat>(&bytes).ok(),
+                    Fetched::Absent | Fetched::Refused(_) => None,
+                };
                 let now = Instant::now();
                 let seen = match known {
                     Some(seen) if beat.is_none() || beat == seen.beat => {
@@ -238,7 +241,7 @@ pub(super) async fn all(place: &Place) -> Result<Vec<(Digest, Claim)>, Trouble> 
     for name in place.list("claims").await? {
         let Some(key) = name.split('/').nth(1) else { continue };
         let Ok(key) = Digest::try_from(key.to_owned()) else { continue };
-        if let Some(bytes) = place.get(&format!("claims/{name}"), LARGEST).await?
+        if let Fetched::Found(bytes) = place.get(&format!("claims/{name}"), LARGEST).await?
             && let Ok(claim) = serde_json::from_slice(&bytes)
         {
             claims.push((key, claim));

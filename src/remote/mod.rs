@@ -12,6 +12,7 @@
 //! for itself. The rest of the program is not asynchronous; this module owns the one small runtime.
 
 mod claim;
+mod folder;
 mod health;
 mod pack;
 mod place;
@@ -37,7 +38,7 @@ use crate::store::{self, Record, Store};
 pub use claim::Claim;
 use claim::{Attempt, Held, Run};
 use health::Health;
-use place::{Place, Trouble};
+use place::{PART_PATIENCE, PARTS, Place, Trouble};
 pub use settings::{Mode, SCHEMES, Settings};
 pub use sign::{PublicKey, Signer, VARIABLE, new_pair};
 pub use transfer::Moved;
@@ -47,17 +48,32 @@ use transfer::{Transfer, Why};
 const AT_ONCE: usize = 32;
 /// How long an interrupted run still sends, and lets go of its claims.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a run waits for a transfer that gets nowhere: longer than any request may take.
+const LONGEST_SILENCE: Duration =
+    PART_PATIENCE.saturating_mul(PARTS as u32).saturating_add(Duration::from_secs(60));
 /// So many refused records are named one by one.
 const NAMED: usize = 10;
 
 /// A remote store.
 pub struct Remote {
     inner: Arc<Inner>,
-    runtime: Runtime,
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        // A thread may hang in the file system for ever. It is left behind: the process must end.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 struct Inner {
     settings: Settings,
+    /// What a warning adds to trouble: how things go on.
+    consequence: &'static str,
     transfer: Result<Transfer, String>,
     /// Whether a person was told that it does not answer.
     told: AtomicBool,
@@ -81,8 +97,10 @@ struct Inner {
 pub enum Taken {
     /// It is in the local store now.
     Here(Moved),
-    /// The remote has none, or none that can be believed, or does not answer.
-    None,
+    /// The remote has none.
+    Absent,
+    /// The remote has none that can be believed, or does not answer.
+    Failed,
 }
 
 /// What came of a claim on a key.
@@ -119,11 +137,12 @@ impl Drop for Claiming {
 
 impl Remote {
     /// The remote of these settings, for this store. It is not asked anything yet; an address that
-    /// cannot be opened is trouble like any other, and is told when it is first used.
+    /// cannot be opened is trouble like any other, and is reported when it is first used, with the
+    /// `consequence`.
     ///
     /// # Errors
-    /// When `DISSIM_SIGNING_KEY` names no key, or the system gives no threads.
-    pub fn open(settings: Settings, store: &Store) -> io::Result<Self> {
+    /// Returns an error if `DISSIM_SIGNING_KEY` names no key, or the system gives no threads.
+    pub fn open(settings: Settings, store: &Store, consequence: &'static str) -> io::Result<Self> {
         let signer = Signer::from_environment()
             .map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -147,6 +166,7 @@ impl Remote {
         let run = Run::new(whoami(), settings.lease);
         let inner = Inner {
             settings,
+            consequence,
             transfer,
             told: AtomicBool::new(false),
             reading: Health::default(),
@@ -159,7 +179,11 @@ impl Remote {
             refused: Mutex::default(),
             bytes: AtomicU64::new(0),
         };
-        Ok(Self { inner: Arc::new(inner), runtime })
+        Ok(Self { inner: Arc::new(inner), runtime: Some(runtime) })
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("it is there until the drop")
     }
 
     /// Where it is.
@@ -178,14 +202,14 @@ impl Remote {
     /// to be had.
     pub fn ask(&self, key: Digest, then: impl FnOnce(Taken) + Send + 'static) {
         let inner = Arc::clone(&self.inner);
-        self.runtime.spawn(async move { then(inner.take(&key).await) });
+        self.runtime().spawn(async move { then(inner.take(&key).await) });
     }
 
     /// Sends a record while the run goes on; its claim is let go of after that.
     pub fn send(&self, record: Record, claim: Option<Claiming>) {
         let inner = Arc::clone(&self.inner);
         inner.sending.fetch_add(1, Ordering::SeqCst);
-        self.runtime.spawn(async move {
+        self.runtime().spawn(async move {
             inner.send(&record, claim.is_some()).await;
             drop(claim);
             inner.sending.fetch_sub(1, Ordering::SeqCst);
@@ -195,7 +219,7 @@ impl Remote {
     /// Claims keys, given with the names of their tasks, many at once.
     pub fn claim_all(&self, keys: &[(Digest, String)]) -> Vec<Claimed> {
         let claims = keys.iter().map(|(key, task)| self.inner.claim(key, task));
-        self.runtime.block_on(stream::iter(claims).buffered(AT_ONCE).collect())
+        self.runtime().block_on(stream::iter(claims).buffered(AT_ONCE).collect())
     }
 
     /// How long to wait before a key that another computes is asked for again.
@@ -210,21 +234,25 @@ impl Remote {
     /// When the remote does not answer, in words.
     pub fn claims(&self) -> Result<Vec<(Digest, Claim)>, String> {
         let transfer = self.inner.transfer.as_ref().map_err(Clone::clone)?;
-        self.runtime.block_on(claim::all(&transfer.place)).map_err(|trouble| trouble.0)
+        self.runtime().block_on(claim::all(&transfer.place)).map_err(|trouble| trouble.0)
     }
 
     /// Waits for what is being sent, until `give_up` says so, and tells what was not.
     pub fn finish(&self, give_up: impl Fn() -> bool) {
         let start = Instant::now();
+        let (mut seen, mut moved) = (self.progress(), start);
         while self.inner.sending.load(Ordering::SeqCst) > 0 {
-            if give_up() && start.elapsed() > FAREWELL {
+            if seen != self.progress() {
+                (seen, moved) = (self.progress(), Instant::now());
+            }
+            if (give_up() && start.elapsed() > FAREWELL) || moved.elapsed() > LONGEST_SILENCE {
                 break;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         // What is left dies with the lease.
         let end = async { tokio::time::timeout(FAREWELL, self.inner.stop_beating()).await };
-        let _ = self.runtime.block_on(end);
+        let _ = self.runtime().block_on(end);
         let left = self.inner.sending.load(Ordering::SeqCst);
         let unsent = self.inner.unsent.swap(0, Ordering::SeqCst) + left;
         if unsent > 0 {
@@ -236,10 +264,16 @@ impl Remote {
         }
     }
 
+    /// Another value after each request and each transfer that came to an end.
+    fn progress(&self) -> (u64, u64, usize) {
+        let parts = self.inner.transfer.as_ref().map_or(0, |t| t.place.parts());
+        (self.cost().0, parts, self.inner.sending.load(Ordering::SeqCst))
+    }
+
     /// Takes the records of these keys, many at once, and says after each how many are done.
     pub fn take_all(&self, keys: &[Digest], mut progress: impl FnMut(usize)) -> Vec<Taken> {
         let taken = keys.iter().map(|key| self.inner.take(key));
-        self.runtime.block_on(async {
+        self.runtime().block_on(async {
             let mut all = Vec::new();
             let mut taken = stream::iter(taken).buffered(AT_ONCE);
             while let Some(one) = taken.next().await {
@@ -258,7 +292,7 @@ impl Remote {
         mut progress: impl FnMut(usize),
     ) -> Vec<Option<Moved>> {
         let sent = records.iter().map(|record| self.inner.send(record, false));
-        self.runtime.block_on(async {
+        self.runtime().block_on(async {
             let mut all = Vec::new();
             let mut sent = stream::iter(sent).buffered(AT_ONCE);
             while let Some(one) = sent.next().await {
@@ -309,7 +343,7 @@ impl Inner {
         // Its last holder may have sent it between this run's question and its claim.
         match self.take(key).await {
             Taken::Here(_) => Claimed::Here,
-            Taken::None => Claimed::Ours(claiming),
+            Taken::Absent | Taken::Failed => Claimed::Ours(claiming),
         }
     }
 
@@ -353,40 +387,40 @@ impl Inner {
     }
 
     async fn take(&self, key: &Digest) -> Taken {
-        let Ok(_room) = self.room.acquire().await else { return Taken::None };
+        let Ok(_room) = self.room.acquire().await else { return Taken::Failed };
         // Many wait, and few of them are here at a time: memory is taken by those alone.
         Box::pin(self.try_take(key)).await
     }
 
     async fn try_take(&self, key: &Digest) -> Taken {
         if !self.reading.is_fine(Instant::now()) {
-            return Taken::None;
+            return Taken::Failed;
         }
         let transfer = match &self.transfer {
             Ok(transfer) => transfer,
             Err(what) => {
                 self.tell_trouble(&self.reading, what);
-                return Taken::None;
+                return Taken::Failed;
             }
         };
         match transfer.take(key).await {
             Ok(found) => {
                 self.reading.answered();
-                let Some(moved) = found else { return Taken::None };
+                let Some(moved) = found else { return Taken::Absent };
                 self.bytes.fetch_add(moved.bytes, Ordering::Relaxed);
                 Taken::Here(moved)
             }
             Err(Why::Trouble(what)) => {
                 self.tell_trouble(&self.reading, &what);
-                Taken::None
+                Taken::Failed
             }
             Err(Why::Refused(what)) => {
                 self.tell_refused(&what);
-                Taken::None
+                Taken::Failed
             }
             Err(Why::Local(what)) => {
                 say!("warning: a result from {} could not be kept: {what}", self.settings.address);
-                Taken::None
+                Taken::Failed
             }
         }
     }
@@ -441,8 +475,9 @@ impl Inner {
         }
         if !self.told.swap(true, Ordering::SeqCst) {
             say!(
-                "warning: the remote store {} is of no use now, and the run goes on without it: {what}",
-                self.settings.address
+                "warning: remote store {} is unavailable{}: {what}",
+                self.settings.address,
+                self.consequence
             );
         }
     }

@@ -10,13 +10,15 @@
 //!
 //! A task whose files are small costs one request to send and one to take.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::sign::{PublicKey, Signature, Signer};
 use crate::digest::Digest;
 use crate::key::Description;
-use crate::store::{Record, Tree};
+use crate::store::{Record, Tree, quoted};
 
 const MAGIC: &[u8] = b"dissim pack 1\n";
 
@@ -98,6 +100,8 @@ pub(super) fn read(bytes: &Bytes, key: &Digest, trusted: &[PublicKey]) -> Result
     if header.tree.digest() != record.artifact {
         return Err("its manifest is not what the record says".to_owned());
     }
+    header.tree.check_paths()?;
+    check_names(&header.tree)?;
     let mut blobs = Vec::new();
     for (digest, size) in header.blobs {
         let blob = take(size)?;
@@ -107,6 +111,42 @@ pub(super) fn read(bytes: &Bytes, key: &Digest, trusted: &[PublicKey]) -> Result
         blobs.push((digest, blob));
     }
     Ok(Pack { record, tree: header.tree, blobs })
+}
+
+/// Refuses a manifest with two paths that are one to some file system: in capitals or not, or with accents
+/// written in two ways. A manifest of one's own may have them; one from elsewhere might not fit here.
+fn check_names(tree: &Tree) -> Result<(), String> {
+    let mut seen = HashMap::new();
+    for path in tree.files.keys() {
+        let prefixes = path.match_indices('/').map(|(at, _)| &path[..at]).chain([path.as_str()]);
+        for prefix in prefixes {
+            let other = *seen.entry(folded(prefix)).or_insert(prefix);
+            if other != prefix {
+                let (one, two) = (quoted(other), quoted(prefix));
+                return Err(format!(
+                    "its manifest has {one} and {two}, one name to some file systems"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The path without what a file system may ignore. A letter with an accent becomes the same as that letter
+/// with a combining accent; letters that differ in their accents alone become equal too.
+fn folded(path: &str) -> String {
+    let mut folded = String::new();
+    for c in path.chars().flat_map(char::to_lowercase) {
+        match c {
+            '\u{300}'..='\u{36f}' => {
+                folded.pop();
+                folded.push('\u{fffd}');
+            }
+            '\u{c0}'..='\u{24f}' | '\u{1e00}'..='\u{1eff}' => folded.push('\u{fffd}'),
+            other => folded.push(other),
+        }
+    }
+    folded
 }
 
 #[cfg(test)]

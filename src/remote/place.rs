@@ -5,7 +5,8 @@ use std::future::Future;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -13,13 +14,13 @@ use futures::stream::BoxStream;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, Error, GetOptions, ObjectStore, PutPayload, RetryConfig,
-    WriteMultipart,
+    BackoffConfig, ClientOptions, Error, GetOptions, GetResult, ObjectStore, PutPayload,
+    RetryConfig, WriteMultipart,
 };
 
+use super::folder::{Folder, SpecialFile};
 use super::webdav::WebDav;
 #[cfg(test)]
 use crate::digest::Digest;
@@ -29,13 +30,17 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long a small request may take, with what is tried again.
 const SMALL: Duration = Duration::from_secs(20);
 /// How long a part of a large transfer may take.
-const PART_PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PART_PATIENCE: Duration = Duration::from_secs(120);
+/// So many bytes must arrive within that time: a server that sends a byte per minute holds nobody up.
+const LEAST_PROGRESS: usize = 1 << 20;
 /// So much of what a server says is shown.
 const LONGEST_CAUSE: usize = 300;
 /// A large blob goes up in parts of this size.
 pub(super) const PART: usize = 8 << 20;
 /// Parts under way at once.
-const PARTS: usize = 4;
+pub(super) const PARTS: usize = 4;
+/// A listing with more names than this is refused.
+const MAX_LISTED: usize = 1_000_000;
 
 /// An object store and a folder in it.
 #[derive(Debug)]
@@ -43,6 +48,8 @@ pub(super) struct Place {
     objects: Arc<dyn ObjectStore>,
     folder: String,
     requests: AtomicU64,
+    /// Parts of large objects sent so far.
+    parts: AtomicU64,
     /// The seed of how long requests take.
     #[cfg(test)]
     slow: Option<AtomicU64>,
@@ -68,6 +75,27 @@ impl From<std::io::Error> for Trouble {
     fn from(error: std::io::Error) -> Self {
         Self(error.to_string())
     }
+}
+
+/// What stands under a name.
+#[derive(Debug)]
+pub(super) enum Fetched<T> {
+    /// An object.
+    Found(T),
+    /// Nothing.
+    Absent,
+    /// Something that is not taken: what is wrong with it.
+    Refused(String),
+}
+
+/// The bytes of an object, in pieces.
+pub(super) struct Pieces {
+    /// The size of the whole object, as the store gives it.
+    pub size: u64,
+    stream: BoxStream<'static, Result<Bytes, Error>>,
+    /// When the time for the next bytes began, and how many arrived since.
+    since: Instant,
+    arrived: usize,
 }
 
 /// What a server says without the page around it: the message of an XML answer, or what comes before a page.
@@ -116,11 +144,11 @@ impl Place {
         };
         let objects: Arc<dyn ObjectStore> = match scheme {
             "file" => {
-                let root = FilePath::new(rest);
-                std::fs::create_dir_all(root)
-                    .map_err(|e| Trouble(format!("{}: {e}", root.display())))?;
-                let files = LocalFileSystem::new_with_prefix(root)?;
-                return Ok(Self::of(Arc::new(files), ""));
+                // A network disk may hang here too: then the thread is left behind.
+                let (root, (sender, opened)) = (FilePath::new(rest).to_owned(), mpsc::channel());
+                std::thread::spawn(move || sender.send(Folder::open(&root)));
+                let folder = opened.recv_timeout(SMALL).map_err(|_| no_answer(SMALL))??;
+                return Ok(Self::of(Arc::new(folder), ""));
             }
             "gs" => Arc::new(
                 GoogleCloudStorageBuilder::from_env()
@@ -164,6 +192,7 @@ impl Place {
             objects,
             folder,
             requests: AtomicU64::new(0),
+            parts: AtomicU64::new(0),
             #[cfg(test)]
             slow: None,
         }
@@ -195,38 +224,44 @@ impl Place {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// Parts of large objects sent so far.
+    pub fn parts(&self) -> u64 {
+        self.parts.load(Ordering::Relaxed)
+    }
+
     async fn within<T>(
         &self,
         limit: Duration,
         request: impl Future<Output = Result<T, Error>>,
     ) -> Answer<Result<T, Error>> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let seconds = limit.as_secs();
         #[cfg(test)]
         self.dawdle().await;
         let answer = tokio::time::timeout(limit, request).await;
         #[cfg(test)]
         self.dawdle().await;
-        answer.map_err(|_| Trouble(format!("no answer within {seconds} seconds")))
+        answer.map_err(|_| no_answer(limit))
     }
 
-    /// An object of at most `most` bytes; none where there is no such object.
-    pub async fn get(&self, name: &str, most: u64) -> Answer<Option<Bytes>> {
+    /// An object of at most `most` bytes. A larger one is not read beyond that.
+    pub async fn get(&self, name: &str, most: u64) -> Answer<Fetched<Bytes>> {
         let path = self.path(name);
         let request = async {
             let found = self.objects.get(&path).await?;
-            if found.meta.size > most {
-                let what =
-                    format!("{name} has {} bytes, more than any such object", found.meta.size);
-                return Err(Error::Generic { store: "dissim", source: what.into() });
+            let size = found.meta.size;
+            if size > most {
+                return Ok(Err(format!("it has {size} bytes, and at most {most} are read")));
             }
-            found.bytes().await
+            let (mut stream, mut bytes) = (found.into_stream(), Vec::new());
+            while let Some(piece) = stream.next().await {
+                bytes.extend_from_slice(&piece?);
+                if bytes.len() as u64 > most {
+                    return Ok(Err(format!("it is larger than {most} bytes")));
+                }
+            }
+            Ok(Ok(Bytes::from(bytes)))
         };
-        match self.within(SMALL, request).await? {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        fetched(self.within(SMALL, request).await?)
     }
 
     /// Writes a small object.
@@ -263,44 +298,39 @@ impl Place {
         loop {
             let next = async { Ok(listed.next().await) };
             let Some(meta) = self.within(SMALL, next).await?? else { return Ok(names) };
+            if names.len() == MAX_LISTED {
+                return Err(Trouble(format!("{folder} has more than {MAX_LISTED} objects")));
+            }
             let location = meta?.location;
             let rest = location.prefix_match(&path).into_iter().flatten();
             names.push(rest.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"));
         }
     }
 
-    /// The size of an object; none where there is none.
+    /// The size of an object; `None` if there is none that can be taken.
     pub async fn size(&self, name: &str) -> Answer<Option<u64>> {
-        match self.within(SMALL, self.objects.head(&self.path(name))).await? {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+        let request = async { Ok(Ok(self.objects.head(&self.path(name)).await?.size)) };
+        match fetched(self.within(SMALL, request).await?)? {
+            Fetched::Found(size) => Ok(Some(size)),
+            Fetched::Absent | Fetched::Refused(_) => Ok(None),
         }
     }
 
-    /// The bytes of an object from `from` on, in pieces; none where there is no such object.
-    pub async fn stream(
-        &self,
-        name: &str,
-        from: u64,
-    ) -> Answer<Option<BoxStream<'static, Result<Bytes, Error>>>> {
+    /// The bytes of an object from `from` on.
+    pub async fn stream(&self, name: &str, from: u64) -> Answer<Fetched<Pieces>> {
         let range = (from > 0).then(|| (from..).into());
         let options = GetOptions { range, ..GetOptions::default() };
-        match self.within(SMALL, self.objects.get_opts(&self.path(name), options)).await? {
-            Ok(found) => Ok(Some(found.into_stream())),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The next piece of a stream, with patience for one part.
-    pub async fn next(
-        stream: &mut BoxStream<'static, Result<Bytes, Error>>,
-    ) -> Answer<Option<Bytes>> {
-        let next = tokio::time::timeout(PART_PATIENCE, stream.next()).await;
-        let stalled =
-            |_| Trouble(format!("a transfer stood still for {} s", PART_PATIENCE.as_secs()));
-        Ok(next.map_err(stalled)?.transpose()?)
+        let request = async { Ok(Ok(self.objects.get_opts(&self.path(name), options).await?)) };
+        Ok(match fetched::<GetResult>(self.within(SMALL, request).await?)? {
+            Fetched::Found(found) => Fetched::Found(Pieces {
+                size: found.meta.size,
+                stream: found.into_stream(),
+                since: Instant::now(),
+                arrived: 0,
+            }),
+            Fetched::Absent => Fetched::Absent,
+            Fetched::Refused(what) => Fetched::Refused(what),
+        })
     }
 
     /// Writes a large object from pieces. `pieces` gives the next one, and none at the end; where it
@@ -313,15 +343,14 @@ impl Place {
         let path = self.path(name);
         let upload = self.within(SMALL, self.objects.put_multipart(&path)).await??;
         let mut writer = WriteMultipart::new_with_chunk_size(upload, PART);
-        let stalled =
-            |_| Trouble(format!("a transfer stood still for {} s", PART_PATIENCE.as_secs()));
         let mut size = 0;
         let sent = async {
             while let Some(piece) = pieces()? {
                 size += piece.len() as u64;
                 let room = tokio::time::timeout(PART_PATIENCE, writer.wait_for_capacity(PARTS));
-                room.await.map_err(stalled)??;
+                room.await.map_err(|_| stalled())??;
                 writer.put(piece);
+                self.parts.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())
         }
@@ -331,12 +360,47 @@ impl Place {
             return Err(trouble);
         }
         let end = tokio::time::timeout(PART_PATIENCE * PARTS as u32, writer.finish());
-        match end.await.map_err(stalled)? {
+        match end.await.map_err(|_| stalled())? {
             // Azure forgets the parts of whoever is second. The name is the content's: it is there.
             Err(_) if self.size(name).await? == Some(size) => Ok(()),
             end => Ok(end.map(|_| ())?),
         }
     }
+}
+
+impl Pieces {
+    /// The next piece, with patience for one part.
+    pub async fn next(&mut self) -> Answer<Option<Bytes>> {
+        let left = PART_PATIENCE.saturating_sub(self.since.elapsed());
+        let next = tokio::time::timeout(left, self.stream.next()).await;
+        let piece = next.map_err(|_| stalled())?.transpose()?;
+        self.arrived += piece.as_ref().map_or(0, Bytes::len);
+        if self.arrived >= LEAST_PROGRESS {
+            (self.since, self.arrived) = (Instant::now(), 0);
+        }
+        Ok(piece)
+    }
+}
+
+/// What a request for an object comes to. The inner error is what is wrong with the object.
+fn fetched<T>(found: Result<Result<T, String>, Error>) -> Answer<Fetched<T>> {
+    match found {
+        Ok(Ok(found)) => Ok(Fetched::Found(found)),
+        Ok(Err(what)) => Ok(Fetched::Refused(what)),
+        Err(Error::NotFound { .. }) => Ok(Fetched::Absent),
+        Err(Error::Generic { source, .. }) if source.is::<SpecialFile>() => {
+            Ok(Fetched::Refused(source.to_string()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn no_answer(limit: Duration) -> Trouble {
+    Trouble(format!("no answer within {} seconds", limit.as_secs()))
+}
+
+fn stalled() -> Trouble {
+    Trouble(format!("a transfer stood still for {} s", PART_PATIENCE.as_secs()))
 }
 
 #[cfg(test)]

@@ -16,10 +16,13 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::block_in_place;
 
 use super::pack::{self, Pack};
-use super::place::{PART, Place, Trouble};
+use super::place::{Fetched, PART, Place, Trouble};
 use super::sign::{PublicKey, Signer};
 use crate::digest::Digest;
 use crate::store::{Durable, Record, Store};
+
+/// The mode of a blob from the remote: whoever could take it from there may read it here.
+const PUBLIC: u32 = 0o444;
 
 /// Blobs of at most this size travel with their record,
 const INLINE: u64 = 1 << 20;
@@ -27,6 +30,8 @@ const INLINE: u64 = 1 << 20;
 const INLINE_ALL: u64 = 8 << 20;
 /// No pack is larger: its blobs, and a manifest of some hundred thousand files.
 const LARGEST_PACK: u64 = 64 << 20;
+/// No log is larger. A record does not say how large its log is.
+const LARGEST_LOG: u64 = 4 << 30;
 /// Blobs of one artifact that are moved at once.
 const BLOBS: usize = 4;
 
@@ -96,29 +101,42 @@ impl Transfer {
     }
 
     async fn take_named(&self, key: &Digest, name: &str) -> Result<Option<Moved>, Why> {
-        let Some(bytes) = self.place.get(name, LARGEST_PACK).await? else { return Ok(None) };
         let refused = |what: String| Why::Refused(format!("{name}: {what}"));
+        let bytes = match self.place.get(name, LARGEST_PACK).await? {
+            Fetched::Found(bytes) => bytes,
+            Fetched::Absent => return Ok(None),
+            Fetched::Refused(what) => return Err(refused(what)),
+        };
         let Pack { record, tree, blobs } =
             pack::read(&bytes, key, &self.trusted).map_err(refused)?;
         let mut moved = Moved { records: 1, bytes: bytes.len() as u64 };
         for (digest, blob) in &blobs {
-            block_in_place(|| self.store.put_stream(digest, &mut &blob[..], Durable::Later))?;
+            block_in_place(|| {
+                self.store.put_stream(digest, &mut &blob[..], Durable::Later, PUBLIC)
+            })?;
         }
-        let mut missing: Vec<(Digest, u64)> = tree
+        let mut missing: Vec<(Digest, Option<u64>)> = tree
             .files
             .values()
-            .map(|entry| (entry.digest.clone(), entry.size))
-            .filter(|(digest, size)| !self.store.has(digest, *size))
+            .filter(|entry| !self.store.has(&entry.digest, entry.size))
+            .map(|entry| (entry.digest.clone(), Some(entry.size)))
             .collect();
         missing.sort();
         missing.dedup();
-        moved.bytes += missing.iter().map(|(_, size)| size).sum::<u64>();
-        if !self.store.object(&record.log).exists() {
-            missing.push((record.log.clone(), 0));
+        let of_another_size = missing.windows(2).find(|two| two[0].0 == two[1].0);
+        if let Some([(digest, _), _]) = of_another_size {
+            let what = format!("its manifest gives blob {} two sizes", digest.short());
+            return Err(refused(what));
+        }
+        if !missing.iter().any(|(digest, _)| *digest == record.log)
+            && !self.store.object(&record.log).exists()
+        {
+            missing.push((record.log.clone(), None));
         }
         let blobs: Vec<_> =
             missing.iter().map(|(digest, size)| self.take_blob(digest, *size)).collect();
-        stream::iter(blobs).buffer_unordered(BLOBS).try_collect::<Vec<()>>().await?;
+        let taken = stream::iter(blobs).buffer_unordered(BLOBS).try_collect::<Vec<u64>>().await?;
+        moved.bytes += taken.iter().sum::<u64>();
         self.take_code(&record.description.code).await?;
         let adopted = block_in_place(|| self.store.adopt(&record, &tree));
         adopted.map_err(|error| match error.kind() {
@@ -129,8 +147,8 @@ impl Transfer {
         Ok(Some(moved))
     }
 
-    /// Takes one blob, going on where an earlier attempt stopped.
-    async fn take_blob(&self, digest: &Digest, size: u64) -> Result<(), Why> {
+    /// Takes one blob, going on where an earlier attempt stopped. Returns its size.
+    async fn take_blob(&self, digest: &Digest, size: Option<u64>) -> Result<u64, Why> {
         let name = blob_name(digest);
         let folder = self.store.root().join("tmp").join("taken");
         std::fs::create_dir_all(&folder)?;
@@ -140,15 +158,16 @@ impl Transfer {
         if file.try_lock().is_err() {
             file = tempfile::tempfile_in(&folder)?;
         }
-        if file.metadata()?.len() >= size {
+        let begun = file.metadata()?.len();
+        if size.is_none_or(|size| begun >= size) {
             file.set_len(0)?;
         }
         let went_on = file.metadata()?.len() > 0;
-        let mut filled = self.fill(&mut file, digest, &name).await;
+        let mut filled = self.fill(&mut file, digest, size, &name).await;
         if went_on && matches!(filled, Err(Why::Refused(_))) {
             // What the earlier attempt left may be what is damaged.
             file.set_len(0)?;
-            filled = self.fill(&mut file, digest, &name).await;
+            filled = self.fill(&mut file, digest, size, &name).await;
         }
         if !matches!(filled, Err(Why::Trouble(_))) {
             let _ = std::fs::remove_file(&path);
@@ -159,21 +178,41 @@ impl Transfer {
         filled
     }
 
-    /// Adds what is missing to a file that holds the beginning of a blob, and keeps the blob.
-    async fn fill(&self, file: &mut File, digest: &Digest, name: &str) -> Result<(), Why> {
-        let from = file.metadata()?.len();
-        let Some(mut stream) = self.place.stream(name, from).await? else {
-            return Err(Why::Refused(format!("{name}: it is not there")));
+    /// Adds what is missing to a file that holds the beginning of a blob, and keeps the blob. An object of
+    /// another size than the manifest says is refused: no byte beyond that size is written.
+    async fn fill(
+        &self,
+        file: &mut File,
+        digest: &Digest,
+        size: Option<u64>,
+        name: &str,
+    ) -> Result<u64, Why> {
+        let refused = |what: &str| Why::Refused(format!("{name}: {what}"));
+        let mut length = file.metadata()?.len();
+        let mut pieces = match self.place.stream(name, length).await? {
+            Fetched::Found(pieces) => pieces,
+            Fetched::Absent => return Err(refused("it is not there")),
+            Fetched::Refused(what) => return Err(refused(&what)),
         };
-        while let Some(piece) = Place::next(&mut stream).await? {
+        let most = size.unwrap_or(LARGEST_LOG);
+        if size.map_or(pieces.size > most, |size| pieces.size != size) {
+            let what = match size {
+                Some(size) => format!("it has {} bytes, and its manifest says {size}", pieces.size),
+                None => format!("it has {} bytes, and no log has more than {most}", pieces.size),
+            };
+            return Err(refused(&what));
+        }
+        while let Some(piece) = pieces.next().await? {
+            length += piece.len() as u64;
+            if length > most {
+                return Err(refused(&format!("it sends more than the {most} bytes that it has")));
+            }
             file.write_all(&piece)?;
         }
         file.seek(SeekFrom::Start(0))?;
-        let kept = block_in_place(|| self.store.put_stream(digest, file, Durable::Now));
-        kept.map(|_| ()).map_err(|error| match error.kind() {
-            std::io::ErrorKind::InvalidData => {
-                Why::Refused(format!("{name}: its bytes are not what its name says"))
-            }
+        let kept = block_in_place(|| self.store.put_stream(digest, file, Durable::Now, PUBLIC));
+        kept.map(|_| length).map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidData => refused("its bytes are not what its name says"),
             _ => error.into(),
         })
     }
@@ -185,9 +224,12 @@ impl Transfer {
         if self.store.has_code(code) {
             return Ok(());
         }
-        if let Some(bytes) = self.place.get(&name, LARGEST_PACK).await?
-            && self.store.put_code(code, &bytes, &name).is_err()
-        {
+        let good = match self.place.get(&name, LARGEST_PACK).await? {
+            Fetched::Found(bytes) => self.store.put_code(code, &bytes, &name).is_ok(),
+            Fetched::Absent => true,
+            Fetched::Refused(_) => false,
+        };
+        if !good {
             self.mark(&self.spoiled, &name);
         }
         Ok(())

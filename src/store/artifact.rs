@@ -52,10 +52,29 @@ impl Tree {
         if tree.digest() != *artifact {
             return Err("the manifest is not what its name says".to_owned());
         }
-        match tree.files.keys().find(|name| !is_plain(name)) {
-            Some(name) => Err(format!("the manifest has a file `{name}`, which leaves its folder")),
-            None => Ok(tree),
+        tree.check_paths()?;
+        Ok(tree)
+    }
+
+    /// Checks that a folder can hold every path.
+    ///
+    /// # Errors
+    /// Returns an error that names the first path that leaves its folder, is longer than a file system takes, or
+    /// is below a file.
+    pub(crate) fn check_paths(&self) -> Result<(), String> {
+        for path in self.files.keys() {
+            let wrong = if !is_plain(path) {
+                "leaves its folder"
+            } else if path.len() > MAX_PATH || path.split('/').any(|part| part.len() > MAX_NAME) {
+                "is longer than a file system takes"
+            } else if path.match_indices('/').any(|(at, _)| self.files.contains_key(&path[..at])) {
+                "is below a file"
+            } else {
+                continue;
+            };
+            return Err(format!("the manifest has a file {}, which {wrong}", quoted(path)));
         }
+        Ok(())
     }
 
     /// What the manifest of `folder` would be, were it committed; nothing is moved.
@@ -99,6 +118,22 @@ impl Tree {
     pub fn size(&self) -> u64 {
         self.files.values().map(|e| e.size).sum()
     }
+}
+
+/// The longest name that a file system takes, in bytes.
+const MAX_NAME: usize = 255;
+/// The longest path in an artifact: with the folder around it, it stays below the 4096 bytes of Linux.
+const MAX_PATH: usize = 3072;
+/// How many characters of a path are shown.
+const MAX_SHOWN: usize = 80;
+
+/// A path of somebody else's in a message: short, and without characters that a terminal obeys.
+pub(crate) fn quoted(path: &str) -> String {
+    let mut shown: String = path.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
+    if path.chars().nth(MAX_SHOWN).is_some() {
+        shown += "..";
+    }
+    format!("`{shown}`")
 }
 
 /// Whether a path names something below a folder, in the one way of writing it.

@@ -49,8 +49,8 @@ use tempfile::NamedTempFile;
 
 use crate::digest::Digest;
 
-pub(crate) use artifact::is_plain;
 pub use artifact::{Entry, Tree};
+pub(crate) use artifact::{is_plain, quoted};
 pub use bundle::{Contents, Durable, Imported};
 pub use damage::Damaged;
 pub use files::FileDigests;

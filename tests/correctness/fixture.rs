@@ -87,7 +87,8 @@ impl Study {
 /// The digest of a file in what `show --json` prints.
 fn find_digest(value: &serde_json::Value, file: &str) -> Option<String> {
     match value {
-        serde_json::Value::Object(map) => match map.get(file).and_then(|entry| entry.get("digest")) {
+        serde_json::Value::Object(map) => match map.get(file).and_then(|entry| entry.get("digest"))
+        {
             Some(digest) => digest.as_str().map(str::to_owned),
             None => map.values().find_map(|inner| find_digest(inner, file)),
         },
@@ -125,7 +126,8 @@ impl Told {
     pub fn counts(&self) -> (usize, usize) {
         let last = self.stdout.lines().last().unwrap_or_default();
         let count = |word: &str| {
-            let part = last.split([',', '|']).map(str::trim).find_map(|p| p.strip_suffix(word));
+            let part =
+                last.split([',', '|', ':']).map(str::trim).find_map(|p| p.strip_suffix(word));
             part.and_then(|n| n.trim().parse().ok())
         };
         match (count(" ran"), count(" cached")) {
@@ -147,4 +149,25 @@ fn program_for_all() -> &'static Path {
         (folder, program)
     });
     program
+}
+
+/// Waits until `done`, or fails the test.
+#[track_caller]
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !done() {
+        assert!(std::time::Instant::now() < deadline, "not within a minute: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Whether a process runs whose command line has this text.
+pub fn runs(text: &str) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes.filter(|p| p.file_name().to_str().is_some_and(|n| n.parse::<u32>().is_ok())).any(
+        |p| {
+            let line = fs::read(p.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(text)
+        },
+    )
 }
