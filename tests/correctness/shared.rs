@@ -403,7 +403,9 @@ fn hostile_bundle_is_one_error_and_leaves_nothing() {
         assert!(!told.stderr.contains('\x1b'), "{}", told.stderr);
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "{expected}");
         assert!(!study.path().join("ok.txt").exists(), "{expected}");
-        assert_eq!(files(&study.path().join("cache")), [] as [PathBuf; 0], "{expected}");
+        let mut left = files(&study.path().join("cache"));
+        left.retain(|file| !file.ends_with("locks/use"));
+        assert_eq!(left, [] as [PathBuf; 0], "{expected}");
     }
 }
 
