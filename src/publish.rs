@@ -17,9 +17,7 @@ use crate::execute::Summary;
 use crate::graph::{Study, TaskId};
 use crate::history::RunRecord;
 use crate::provenance::{self, Behind};
-use crate::store::{
-    Entry, Store, at, is_plain, make_ignored_folder, persist, temporary_in,
-};
+use crate::store::{Entry, Store, at, is_plain, make_ignored_folder, persist, temporary_in};
 
 const MEMORY: &str = ".published.json";
 

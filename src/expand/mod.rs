@@ -597,8 +597,8 @@ impl Builder<'_> {
             }));
         }
         needs.sort_by(|a, b| a.input.cmp(&b.input));
-        let files = self.inside(of.files(&resolved), errors);
-        let code = self.inside(of.code_files(&resolved), errors);
+        let files = self.inside(entry, of.files(&resolved), errors);
+        let code = self.inside(entry, of.code_files(&resolved), errors);
         let name = name_of(&entry.key.name, &written);
         let axes =
             written.iter().map(|(axis, value)| (axis.clone(), value.value.clone())).collect();
@@ -608,11 +608,16 @@ impl Builder<'_> {
     }
 
     /// Paths that stay in the project, sorted, each once.
-    fn inside(&self, mut paths: Vec<PathBuf>, errors: &mut Vec<PipelineError>) -> Vec<PathBuf> {
+    fn inside(
+        &self,
+        entry: &StageEntry,
+        mut paths: Vec<PathBuf>,
+        errors: &mut Vec<PipelineError>,
+    ) -> Vec<PathBuf> {
         for path in &paths {
             if let Err(why) = self.inside.check(self.root, path) {
                 let message = format!("`{}` {why}", path.display());
-                errors.push(PipelineError::new(self.entry.key.place.clone(), message));
+                errors.push(PipelineError::new(entry.key.place.clone(), message));
             }
         }
         paths.sort();

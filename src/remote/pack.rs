@@ -117,7 +117,7 @@ pub(super) fn read(bytes: &Bytes, key: &Digest, trusted: &[PublicKey]) -> Result
 /// written in two ways. A manifest of one's own may have them; one from elsewhere might not fit here.
 fn check_names(tree: &Tree) -> Result<(), String> {
     let mut seen = HashMap::new();
-    for path in tree.files.keys() {
+    for path in tree.paths() {
         let prefixes = path.match_indices('/').map(|(at, _)| &path[..at]).chain([path.as_str()]);
         for prefix in prefixes {
             let other = *seen.entry(folded(prefix)).or_insert(prefix);

@@ -137,9 +137,8 @@ impl Tree {
             };
             return Err(format!("the manifest has a file {}, which {wrong}", quoted(path)));
         }
-        let leads_out = |(path, link): &(&String, &String)| {
-            !leads_inside(Path::new(path), Path::new(link))
-        };
+        let leads_out =
+            |(path, link): &(&String, &String)| !leads_inside(Path::new(path), Path::new(link));
         if let Some((path, _)) = self.links.iter().find(leads_out) {
             return Err(format!("the manifest has a link {}, which leads out", quoted(path)));
         }
