@@ -188,7 +188,10 @@ fn gc(cli: &Cli, args: &GcArgs, registry: &Registry) -> Result<()> {
     }
     if left.orphans > 0 {
         let size = bytes(left.orphan_bytes);
-        text += &format!("{} files that no record needs go with {size}\n", left.orphans);
+        text += &match left.orphans {
+            1 => format!("1 file that no record needs goes with {size}\n"),
+            n => format!("{n} files that no record needs go with {size}\n"),
+        };
     }
     text += &match &swept {
         Some(s) => format!(

@@ -280,10 +280,10 @@ pub(super) fn teller(json: bool) -> Box<dyn Console> {
 /// Who is told what happens.
 fn console(args: &RunArgs, study: &Study, store: &Store) -> Result<Several> {
     let live = Live::new(store, args.selection.in_words(study));
+    // Before the bars: an error is printed to a terminal that has none.
+    let trace = args.trace.as_deref().map(Trace::create).transpose()?;
     let mut consoles: Vec<Box<dyn Console>> = vec![Box::new(live), teller(args.json)];
-    if let Some(file) = &args.trace {
-        consoles.push(Box::new(Trace::create(file)?));
-    }
+    consoles.extend(trace.map(|trace| Box::new(trace) as Box<dyn Console>));
     Ok(Several(consoles))
 }
 

@@ -12,6 +12,7 @@ use tempfile::NamedTempFile;
 
 use super::progress::Console;
 use crate::history::{host, whoami};
+use crate::secret;
 use crate::store::{Store, now};
 
 /// The least time between two writes.
@@ -142,7 +143,7 @@ impl Console for Live {
     fn failed(&mut self, task: &str, why: &str) {
         self.activity.finished += 1;
         self.activity.running.remove(task);
-        let first = why.lines().next().unwrap_or_default().to_owned();
+        let first = secret::hide(why.lines().next().unwrap_or_default()).into_owned();
         self.activity.failed.insert(task.to_owned(), first);
         self.write_now();
     }

@@ -199,6 +199,8 @@ impl Store {
         let mut needed: BTreeSet<Digest> = BTreeSet::new();
         for record in records {
             needed.insert(record.log);
+            // The code that a run copied: what made the artifact can be looked at, and run again.
+            needed.extend(record.description.files.into_values());
             codes.insert(record.description.code);
             artifacts.insert(record.artifact);
         }

@@ -99,8 +99,11 @@ impl Record {
         Digest::of(&serde_json::to_vec(self).expect("a record serialises"))
     }
 
-    /// The bytes of the file.
-    pub(super) fn sealed(&self) -> io::Result<Vec<u8>> {
+    /// The bytes of the file, with the checksum.
+    ///
+    /// # Errors
+    /// Returns an error if the record has no JSON, which no record is known to be.
+    pub fn sealed(&self) -> io::Result<Vec<u8>> {
         let bare = Self { check: None, ..self.clone() };
         Ok(serde_json::to_vec_pretty(&Self { check: Some(bare.sum()), ..bare })?)
     }

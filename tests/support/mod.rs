@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 use walkdir::WalkDir;
 
-pub use small::{SAY, SMALL, Small, files, run_words, unseal};
+pub use small::{SAY, SMALL, Small, files, run_words, sealed};
 
 /// The study in miniature: every stage, every split, a few seconds.
 pub const PIPELINE: &str = r#"

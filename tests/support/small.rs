@@ -125,7 +125,6 @@ impl Small {
             let kept = serde_json::to_vec(&manifest).unwrap();
             fs::write(cache.join("code").join(format!("{older}.json")), kept).unwrap();
             // The record moves to the key that such a build would have given it.
-            unseal(&mut record);
             record["description"]["code"] = older.into();
             let description = serde_json::from_value(record["description"].clone()).unwrap();
             let key = dissim::key::Description::key(&description).to_string();
@@ -133,7 +132,7 @@ impl Small {
             let moved = cache.join("records").join(&key[..2]).join(format!("{key}.json"));
             fs::create_dir_all(moved.parent().unwrap()).unwrap();
             fs::remove_file(&file).unwrap();
-            fs::write(moved, record.to_string()).unwrap();
+            fs::write(moved, sealed(record.clone())).unwrap();
             self.point_latest(&cache, record["task"].as_str().unwrap(), &key);
         }
     }
@@ -144,9 +143,8 @@ impl Small {
             let mut record = read(&file);
             let task = record["task"].as_str().unwrap().to_owned();
             let of = stages.iter().find(|(stage, _)| task.starts_with(stage)).unwrap();
-            unseal(&mut record);
             record["duration_s"] = of.1.into();
-            fs::write(&file, record.to_string()).unwrap();
+            fs::write(&file, sealed(record)).unwrap();
         }
     }
 
@@ -196,10 +194,11 @@ pub fn run_words(folder: &Path, words: &[&str]) -> Output {
         .expect("the binary was built with the tests")
 }
 
-/// Makes a record one of a build that wrote no checksum, so that it may be edited.
-pub fn unseal(record: &mut Value) {
+/// The bytes of a record that was edited, with the checksum that it has then.
+pub fn sealed(mut record: Value) -> Vec<u8> {
     record.as_object_mut().unwrap().remove("check");
-    record["version"] = 1.into();
+    let record: dissim::store::Record = serde_json::from_value(record).unwrap();
+    record.sealed().unwrap()
 }
 
 fn read(path: &Path) -> Value {

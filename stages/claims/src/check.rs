@@ -31,7 +31,10 @@ pub fn check(claim: &Params, columns: &Columns) -> Vec<ParamError> {
             errors.extend(claim.best.iter().flat_map(|b| best_columns(b, columns)));
         }
         Err(found) => {
-            let outer = |e: &ParamError| e.name.as_deref().is_none_or(|n| !nested.contains(&n));
+            let first = |path: &str| path.split(['.', '[']).next().unwrap_or_default().to_owned();
+            let outer = |e: &ParamError| {
+                e.name.as_deref().is_none_or(|n| !nested.contains(&first(n).as_str()))
+            };
             errors.extend(found.into_iter().filter(outer));
             for part in nested {
                 let shape = match claim.get(part) {

@@ -15,21 +15,24 @@ const MAX_ARGUMENT_BYTES: usize = 131_072;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandParams {
-    /// The program and its arguments, as they are: no shell reads them. `{output}`, `{input.NAME}`
-    /// and `{matrix.AXIS}` in an argument become the output folder, the artifact's folder and the
-    /// axis' value. A number stays as it is written.
+    /// The program and its arguments, as they are: no shell reads them. In an argument, `{output}` becomes the
+    /// working folder, `{input.NAME}` the folder of the artifact (or of all artifacts that the input gathers), and
+    /// `{matrix.AXIS}` the value of the axis. A number stays as it is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Vec<String>>,
-    /// Or a line for `/bin/sh -c`.
+    /// Or lines for `bash -e -o pipefail`: the first command that fails, also before a `|`, ends them, and the task
+    /// fails. Where there is no bash, `/bin/sh -e` runs them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shell: Option<String>,
-    /// What the program must leave, files or folders, relative to its working folder or to
-    /// `$DISSIM_OUTPUT`. What it leaves beside them is not kept.
+    /// What the program must leave, files or folders, relative to its working folder (`$DISSIM_OUTPUT`). Links
+    /// within them are kept, and so are empty folders. What the program leaves beside them is not kept.
     pub outputs: BTreeSet<String>,
-    /// Project files, folders or globs that the program reads, linked into its working folder.
+    /// Project files, folders or globs that the program reads. It gets read-only copies in its working folder; files
+    /// over 8 MB, or over 256 MB together, are links.
     #[serde(default)]
     pub inputs: BTreeSet<String>,
-    /// Project files, folders or globs that the program is made of, copied into its working folder.
+    /// Project files, folders or globs that the program is made of, copied into its working folder. A run copies
+    /// them once, when it begins: edits made later count from the next run.
     #[serde(default)]
     pub code: BTreeSet<String>,
     /// Environment variables that are part of the task: a change of value is a change of task. A number stays
@@ -41,8 +44,8 @@ pub struct CommandParams {
     /// as `3.10` or `1e-3`, is text as it is written.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub matrix: BTreeMap<String, serde_json::Value>,
-    /// Names of environment variables that are handed on but are not part of the task. Nothing
-    /// else is, beside PATH and HOME.
+    /// Names of environment variables that are handed on but are not part of the task: the way for secrets. Nothing
+    /// else is handed on, beside PATH and HOME.
     #[serde(default)]
     pub pass_env: BTreeSet<String>,
 }
