@@ -32,7 +32,8 @@ impl AxisValue {
     /// The value for the parameter `matrix` of a program: the text as it was written, if JSON would write
     /// the value otherwise.
     pub fn for_program(&self) -> Value {
-        if self.value.is_string() || self.value.to_string() == self.text {
+        let json = self.value.to_string();
+        if self.value.is_string() || json == self.text {
             self.value.clone()
         } else {
             Value::String(self.text.clone())

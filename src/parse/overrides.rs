@@ -137,7 +137,7 @@ fn changes_of(profile: &Node) -> Vec<Change> {
     for (key, node) in profile.entries() {
         let is_section = TOP_KEYS.iter().any(|(name, ..)| *name == key.name);
         if is_section && matches!(node.data, Data::Map(_)) {
-            merge(&[key.name.clone()], key, node, &mut changes);
+            merge(std::slice::from_ref(&key.name), key, node, &mut changes);
         } else {
             let (key, value) = (key.clone(), node.clone());
             changes.push(Change { path: path_of(&key.name), key, value });
@@ -150,7 +150,7 @@ fn merge(path: &[String], key: &Key, node: &Node, changes: &mut Vec<Change>) {
     match &node.data {
         Data::Map(entries) if !entries.is_empty() => {
             for (key, node) in entries {
-                merge(&[path, &[key.name.clone()]].concat(), key, node, changes);
+                merge(&[path, std::slice::from_ref(&key.name)].concat(), key, node, changes);
             }
         }
         _ => {

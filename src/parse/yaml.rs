@@ -235,9 +235,10 @@ impl Builder<'_> {
             // What the crate took for more than text has a tag that says so.
             Ok(Data::Text(_)) => (read, None),
             Ok(data) => {
+                let json = Node::new(data.clone(), Place::Nowhere).json().to_string();
                 let differs = match &data {
                     Data::Null => source.is_empty(),
-                    data => Node::new(data.clone(), Place::Nowhere).json().to_string() != source,
+                    _ => json != source,
                 };
                 (data, differs.then(|| source.into()))
             }

@@ -130,7 +130,7 @@ fn processes_in_their_own_session_end_with_the_task() {
 slow: { kind: command, timeout: 500ms, grace: 200ms, with: { shell: "setsid sleep 7171 & sleep 5", outputs: [o] } }"#,
     );
     study.dissim(&["run", "--keep-going"]).ended(1);
-    assert!(!runs("sleep\07171"));
+    assert!(!runs("sleep\x007171"));
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(study.output("late", "o"), "a\n");
     study.dissim(&["cache", "verify"]).ended(0);
@@ -143,10 +143,10 @@ fn a_killed_runner_takes_sessions_of_its_tasks_along() {
     );
     let mut run =
         study.command(&["run"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-    wait_until("the program runs", || runs("sleep\07272"));
+    wait_until("the program runs", || runs("sleep\x007272"));
     run.kill().unwrap();
     run.wait().unwrap();
-    wait_until("its children end", || !runs("sleep\07272"));
+    wait_until("its children end", || !runs("sleep\x007272"));
 }
 
 #[test]

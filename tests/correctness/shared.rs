@@ -76,7 +76,8 @@ fn make_fifo(path: &Path) {
 
 #[test]
 fn special_file_in_a_remote_costs_a_warning() {
-    let put: [(&str, fn(&Path)); 4] = [
+    type Put = fn(&Path);
+    let put: [(&str, Put); 4] = [
         ("a FIFO", make_fifo),
         ("a folder", |path| fs::create_dir(path).unwrap()),
         ("a socket", |path| drop(std::os::unix::net::UnixListener::bind(path).unwrap())),
@@ -253,7 +254,7 @@ fn remote_that_cannot_be_read_is_not_an_empty_one() {
     insta::assert_snapshot!(shared.told(&empty.stdout), @"0 results taken from REMOTE, 0 B");
     shared.study(STAGE).dissim(&["run"]).ended(0);
     let locked = shared.0.path().join("records");
-    fs::set_permissions(&locked, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&locked, Permissions::from_mode(0o000)).unwrap();
     let study = shared.study(STAGE);
     fs::set_permissions(study.path(), Permissions::from_mode(0o777)).unwrap();
     let told = study.dissim_as_nobody(&["cache", "pull"]);
