@@ -166,7 +166,7 @@ fn an_interrupted_run_keeps_what_is_finished() {
     project.write(&(first + &slow));
     let run = project.start(&["run"]);
     until("the slow task runs", || project.lines("ran") == 1);
-    let signalled = Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    let signalled = Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap();
     assert!(signalled.success());
     let output = run.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
@@ -202,7 +202,7 @@ fn status_says_what_runs_under_another_profile() {
         format!("{far}; `dissim status --profile poster --set size=3` shows its stages")
     );
     assert_eq!(status(&["--profile", "poster", "--set", "size=3"]), far);
-    Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap();
     run.wait_with_output().unwrap();
     let told = text(&project.dissim(&["status"]).stdout);
     assert!(!told.contains("running ") && told.contains("total"), "{told}");
@@ -416,6 +416,6 @@ fn watch_runs_again_when_a_file_is_saved() {
     // Saved while it may still run: it is not missed.
     fs::write(project.path().join("in"), "22").unwrap();
     until("the second run", || seen().ends_with("22"));
-    Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap();
     assert_eq!(run.wait().unwrap().code(), Some(130));
 }

@@ -279,7 +279,7 @@ fn an_interrupted_run_leaves_its_jobs_or_cancels_them() {
     let project = fan("3");
     let run = project.start(&cluster, &[]);
     until("some tasks run", || project.lines("ran") >= 1);
-    signal(&run, "-INT");
+    signal(&run, "-TERM");
     let output = run.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     let (_, stderr) = told(&output);
@@ -292,7 +292,7 @@ fn an_interrupted_run_leaves_its_jobs_or_cancels_them() {
     let project = fan("300");
     let run = project.start(&cluster, &["--on-interrupt", "cancel"]);
     until("some tasks run", || project.lines("ran") >= 1);
-    signal(&run, "-INT");
+    signal(&run, "-TERM");
     let (_, stderr) = told(&run.wait_with_output().unwrap());
     assert!(stderr.contains("8 jobs were cancelled in Slurm"), "{stderr}");
     until("the queue is empty", || cluster.queue().is_empty());
