@@ -101,7 +101,7 @@ impl<'a> Planner<'a> {
         for pattern in &self.study.tasks[task].files {
             self.add(pattern, &mut files)?;
         }
-        // What is named in both places is placed as code.
+        // A file that is named in both places counts as code.
         files.extend(self.code_files(task)?);
         Ok(files)
     }
@@ -121,7 +121,7 @@ impl<'a> Planner<'a> {
         Ok(files)
     }
 
-    /// The project files that a task reads and that are no code, as they are now.
+    /// The current state of the project files that a task reads, without its code.
     pub(crate) fn read_files(&self, task: TaskId) -> Result<ProjectFiles, String> {
         let mut files = self.files(task)?;
         for name in self.code_files(task)?.keys() {

@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::graph::{Study, TaskId};
 use crate::store::{FileDigests, Store};
 
-/// What is known of one project file.
+/// A project file: its content and whether it may be executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectFile {
     /// The digest of its content.

@@ -210,7 +210,7 @@ fn gc(cli: &Cli, args: &GcArgs, registry: &Registry) -> Result<()> {
     refusal(swept.as_ref())
 }
 
-/// What is in the store is not known, so nothing may go.
+/// The error of a collection that stopped because it does not understand a file of the store.
 fn not_understood(error: std::io::Error) -> Failure {
     Failure::Input(format!(
         "error: {error}; nothing was removed\n  help: make the file readable, use the dissim that wrote it, or move \

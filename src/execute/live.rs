@@ -176,7 +176,7 @@ impl Console for Live {
 }
 
 impl Store {
-    /// What the runs on this store are doing; nothing of runs whose process is gone.
+    /// The activities of all live runs on this store.
     #[must_use]
     pub fn activity(&self) -> Vec<Activity> {
         let entries = fs::read_dir(self.live_folder()).into_iter().flatten().flatten();

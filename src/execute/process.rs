@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use dissim_api::{Context, Event, StageError, TaskSpec};
-use dissim_processes::{become_subreaper, kill_descendants, kill_marked, kill_tree, signal_tree};
+use dissim_processes::{
+    become_subreaper, has_children, kill_descendants, kill_marked, kill_tree, signal_tree,
+};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpgrp};
 use wait4::Wait4;
@@ -136,7 +138,7 @@ pub(super) fn run(
     let task = i32::try_from(child.id()).unwrap_or(i32::MAX);
     cancel.add(task, policy.grace);
     let mut last = None;
-    // What a program left that was asked to end may be half of what it should be.
+    // A program that was asked to end may have left only half of its outputs.
     let mut undisturbed = true;
     let (used, breach) = std::thread::scope(|scope| {
         // Dropped when the process has ended: the watch goes home.
@@ -154,7 +156,7 @@ pub(super) fn run(
         drop(over);
         (used, watch.and_then(|watch| watch.join().ok().flatten()))
     });
-    // What it left running could write to its results.
+    // Processes that the task left running could write to its results.
     let _ = killpg(Pid::from_raw(task), Signal::SIGKILL);
     cancel.remove(task);
     let used = used?;
@@ -180,7 +182,7 @@ pub(super) fn run(
     Ok(Ended { end, peak_memory_bytes: used.rusage.maxrss })
 }
 
-/// A task that was killed could not end what its program had started in sessions of its own.
+/// Kills processes that a killed task left behind: `dissim task` could not end them itself.
 fn kill_what_is_left(folder: &Path) {
     let spec = fs::read(folder.join("spec.json")).ok();
     let spec: Option<TaskSpec> = spec.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -281,7 +283,9 @@ fn end_with_the_runner() {
 
 /// Kills every process below this one.
 fn end_descendants() {
-    kill_descendants(i32::try_from(std::process::id()).unwrap_or(i32::MAX));
+    if has_children() {
+        kill_descendants(i32::try_from(std::process::id()).unwrap_or(i32::MAX));
+    }
 }
 
 /// Holds a task's scratch folder for as long as this process lives: the task of a runner that was

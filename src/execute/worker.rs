@@ -30,7 +30,7 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 const LOG_TAIL: usize = 15;
 /// The last bytes of a log in which those lines are looked for.
 const LOG_TAIL_BYTES: u64 = 64 << 10;
-/// What a task reads where it is, in its folder.
+/// The file in a task's folder that lists the files which the task reads in place.
 const WATCHED: &str = "watched.json";
 
 /// What the scheduler is told.
@@ -86,7 +86,7 @@ pub(super) struct Laid {
     _lock: KeyLock,
 }
 
-/// What a task reads where it is. Files that were changed and changed back show too.
+/// Files that a task reads in place, as they were before it ran. A file that was changed and changed back is detected too.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Watched {

@@ -142,7 +142,7 @@ pub struct Facts<'a> {
     pub pipeline: Option<&'a PipelineSummary>,
 }
 
-/// What a task sees of one input.
+/// The facts about one input that a task can see.
 #[derive(Debug, Clone)]
 pub struct InputFacts<'a> {
     /// See [`InputDescription::gathered`].
@@ -151,7 +151,7 @@ pub struct InputFacts<'a> {
     pub artifacts: Vec<ArtifactFacts<'a>>,
 }
 
-/// What a task sees of one artifact.
+/// The facts about one artifact that a task can see.
 #[derive(Debug, Clone)]
 pub struct ArtifactFacts<'a> {
     /// Its digest.

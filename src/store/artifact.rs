@@ -41,7 +41,7 @@ pub struct Entry {
     pub executable: bool,
 }
 
-/// What stands at a path of a manifest.
+/// An entry of a manifest.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Node {
@@ -158,7 +158,7 @@ impl Tree {
         })
     }
 
-    /// What is under `folder`. All of it is looked at before `entry_of` sees the first file.
+    /// Reads everything under `folder`. All names and links are checked before `entry_of` gets the first file.
     fn gather(folder: &Path, entry_of: impl Fn(&Path) -> io::Result<Entry>) -> io::Result<Self> {
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         let (mut tree, mut files) = (Self::default(), Vec::new());
@@ -202,7 +202,7 @@ impl Tree {
         self.files.keys().chain(self.links.keys()).chain(&self.empty_folders)
     }
 
-    /// What stands at a path, as text that is equal for equal things; `None` if nothing does.
+    /// The entry at a path, as text that is equal for equal entries; `None` if there is none.
     #[must_use]
     pub fn at(&self, path: &str) -> Option<String> {
         let file = self.files.get(path);
@@ -325,7 +325,6 @@ impl Store {
 
     /// Moves one file among the blobs.
     fn take(&self, path: &Path) -> io::Result<Entry> {
-        // What its owner may not read is read all the same: it is the task's own.
         let metadata = fs::metadata(path).map_err(|e| at(e, path))?;
         let mode = blob_mode(metadata.mode());
         fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|e| at(e, path))?;
@@ -336,7 +335,7 @@ impl Store {
             self.widen(&digest, mode)?;
             fs::remove_file(path).map_err(|e| at(e, path))?;
         } else if metadata.nlink() > 1 {
-            // Whoever has another link to the file could write to it later.
+            // Another link to the same file would let its holder write to the blob later.
             let copy = self.copy_of(path)?;
             copy.as_file().set_permissions(Permissions::from_mode(mode))?;
             let (size, path) = (copy.as_file().metadata()?.len(), copy.path().to_path_buf());

@@ -109,7 +109,7 @@ pub struct Swept {
     pub leftovers: usize,
     /// Bytes of all of them.
     pub bytes: u64,
-    /// What could not be removed, in words.
+    /// Error messages of files that could not be removed.
     pub refused: Vec<String>,
 }
 
@@ -165,7 +165,7 @@ impl Store {
     fn use_lock_file(&self) -> io::Result<(File, PathBuf)> {
         let path = self.root.join("locks").join("use");
         let file = match File::options().write(true).create(true).truncate(false).open(&path) {
-            // Another user made it. Whoever may read it can lock it.
+            // The file belongs to another user. Read permission is enough to lock it.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => File::open(&path),
             opened => opened,
         };
@@ -302,7 +302,7 @@ impl Store {
     }
 }
 
-/// Removes a file. What cannot be removed is counted, and the rest goes on.
+/// Removes a file. If that fails, the error is added to `swept`, and the caller goes on.
 pub(super) fn remove(path: &std::path::Path, swept: &mut Swept) -> bool {
     match fs::remove_file(path) {
         Ok(()) => true,

@@ -133,7 +133,7 @@ impl Store {
         old.iter().map(|run| folder.join(format!("{}.json", run.id))).chain(unused).collect()
     }
 
-    /// Removes leftovers. What cannot be removed is counted, and the rest goes on.
+    /// Removes leftovers. Errors are added to `swept`, and the remaining leftovers are removed all the same.
     pub(super) fn remove_leftovers(&self, leftovers: &[Leftover], swept: &mut Swept) {
         for leftover in leftovers {
             let removed = match leftover.sort {

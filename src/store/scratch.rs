@@ -28,7 +28,7 @@ pub struct RunFolder {
 const RUN: &str = "run-";
 /// What the file beside a run folder ends with.
 const ALIVE: &str = ".alive";
-/// What the lock of a run's live file ends with.
+/// Suffix of the lock file that belongs to a run's live file.
 const LOCK: &str = ".lock";
 /// What the names of files that are being written begin with.
 pub(super) const WRITE: &str = "write-";

@@ -45,7 +45,7 @@ pub struct Verified {
     pub records: usize,
     /// What was put aside, sorted by path.
     pub damage: Vec<Damage>,
-    /// What could not be read, sorted by path: nothing is known of it, and it stays where it is.
+    /// Files that could not be read, sorted by path. They may be good, and stay where they are.
     pub unreadable: Vec<Damage>,
     /// Tasks whose artifact is not whole: they will run again.
     pub incomplete: Vec<String>,
@@ -150,7 +150,7 @@ fn is_gone(error: &walkdir::Error) -> bool {
     error.depth() > 0 && error.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
 }
 
-/// What is wrong with a file of the store.
+/// A problem with a file of the store.
 #[derive(Debug)]
 enum Fault {
     /// It is not what its name says.
@@ -160,7 +160,7 @@ enum Fault {
 }
 
 impl Fault {
-    /// What a file that was read turned out to be, if it is not what it should be.
+    /// The problem with a file, given the result of reading it; `None` if there is no problem.
     fn of(read: io::Result<Result<(), String>>) -> Option<Self> {
         match read {
             Ok(Ok(())) => None,

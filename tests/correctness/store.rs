@@ -240,3 +240,23 @@ fn gc_goes_on_past_what_it_cannot_remove() {
     study.dissim(&["run"]).ended(0);
     study.dissim(&["cache", "verify"]).ended(0);
 }
+
+/// As on exFAT: no symbolic links.
+#[test]
+fn a_file_system_without_links_gets_copies() {
+    let study = Study::new(
+        r#"a: { kind: command, with: { shell: "echo 1 > out; mkdir d; head -c 9000000 /dev/zero > d/x", outputs: [out, d] } }
+b: { kind: command, needs: { a: a, g: "a[*]" }, with: { shell: "cat inputs/a/out inputs/g/*/d/x | wc -c > out", outputs: [out] } }"#,
+    );
+    study.write(
+        "no_links.c",
+        "#include <errno.h>\nint symlink(const char *a, const char *b) { errno = EPERM; return -1; }\n",
+    );
+    let library = study.path().join("no_links.so");
+    let mut compile = Command::new("cc");
+    compile.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(study.path().join("no_links.c"));
+    assert!(compile.status().unwrap().success());
+    let run = study.command(&["run"]).env("LD_PRELOAD", &library).output().unwrap();
+    Told::of(run).ended(0);
+    assert_eq!(study.output("b", "out"), "9000002\n");
+}

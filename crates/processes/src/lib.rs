@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 /// A process that was killed ends within this time, unless it waits for a device that does not answer.
@@ -51,6 +53,14 @@ pub fn descendants(root: i32) -> Vec<i32> {
         }
     }
     found
+}
+
+/// Whether this process has children, ended ones that nobody waited for included. Where it is a subreaper, it has
+/// descendants only if it has children. Costs one system call; [`descendants`] reads all of `/proc`.
+#[must_use]
+pub fn has_children() -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(Id::All, flags) != Err(Errno::ECHILD)
 }
 
 /// Sends a signal to a process and to all below it.
@@ -160,6 +170,7 @@ mod tests {
             assert!(Instant::now() < deadline, "{:?}", descendants(root));
             std::thread::sleep(POLL_INTERVAL);
         }
+        assert!(has_children());
         let below = descendants(root);
         kill_tree(root);
         shell.wait().unwrap();
